@@ -1,0 +1,13 @@
+"""Variational inference for people who use scikit-learn."""
+
+from skvi._unwrap import unwrap
+from skvi.columns import sequence_ids
+from skvi.estimators.regression import VariationalBayesianRegression
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "VariationalBayesianRegression",
+    "sequence_ids",
+    "unwrap",
+]

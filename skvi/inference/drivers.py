@@ -1,0 +1,135 @@
+"""Drivers: how a pass over the data is made, and what one iteration does with it.
+
+Every driver answers ``evaluate(q)`` (statistics that go with q), ``advance(q,
+statistics)`` (the next q) and ``finish(model, fit)``; the engine's loop is the same
+for all. A source of data is a list of blocks of rows.
+"""
+
+from functools import reduce
+from operator import add
+
+import numpy as np
+
+from skvi.inference.blocks import run_parallel
+from skvi.models.base import Statistics
+
+
+class Batch:
+    """Every block read from the same q, then one global step: coordinate ascent."""
+
+    monotone = True
+    extrapolates = True
+
+    def __init__(self, model, blocks, n_jobs=None):
+        self.model = model
+        self.blocks = blocks
+        self.n_jobs = n_jobs
+
+    def evaluate(self, q):
+        parts = run_parallel(
+            lambda block: self.model.statistics(q, block), self.blocks, self.n_jobs
+        )
+        return reduce(add, parts)
+
+    def advance(self, q, statistics):
+        return self.model.global_step(statistics.values, q)
+
+    def finish(self, model, fit):
+        return fit
+
+
+class Incremental(Batch):
+    """Memoised: a block's new statistics replace its old ones and q moves at once.
+
+    Exact and without a step size: each move is a coordinate ascent of one bound in the
+    block's local factors or in q, so the bound (whose local factors may belong to an
+    earlier q) never falls. One iteration is a pass, with a global step per block.
+    """
+
+    extrapolates = False  # the memo belongs to the path that the posterior took
+
+    def __init__(self, model, blocks, n_jobs=None):
+        super().__init__(model, blocks, n_jobs)
+        self.memo = None
+
+    def evaluate(self, q):
+        if self.memo is None:
+            self.memo = run_parallel(
+                lambda block: self.model.statistics(q, block), self.blocks, self.n_jobs
+            )
+        return reduce(add, self.memo)
+
+    def advance(self, q, statistics):
+        q = self.model.global_step(statistics.values, q)
+        for index, block in enumerate(self.blocks):
+            self.memo[index] = self.model.statistics(q, block)
+            q = self.model.global_step(reduce(add, self.memo).values, q)
+        return q
+
+    def finish(self, model, fit):
+        """One plain pass fixes the ELBO: local factors and q then belong together."""
+        return plain_pass(model, Batch(model, self.blocks, self.n_jobs), fit)
+
+
+class Stochastic(Batch):
+    """Steps of length ``(t + offset)^-decay`` on statistics scaled up from one block.
+
+    S <- (1 - rho) S + rho * scale * S_block, then q from S alone; the first step has
+    rho = 1. S is the state rather than prior + S, because a hyperprior moves the prior.
+    """
+
+    monotone = False
+    extrapolates = False
+
+    def __init__(self, model, blocks, sizes, rng, decay=0.7, offset=1.0, n_jobs=None):
+        super().__init__(model, blocks, n_jobs)
+        self.sizes = np.asarray(sizes, dtype=np.float64)
+        self.rng = rng
+        self.state = StochasticState(decay, offset)
+
+    def evaluate(self, q):
+        # A noisy estimate of the full statistics; the last plain pass replaces it.
+        if self.state.statistics is None:
+            return super().evaluate(q)
+        return self.state.statistics
+
+    def advance(self, q, statistics):
+        for index in self.rng.permutation(len(self.blocks)):
+            scale = self.sizes.sum() / self.sizes[index]
+            q = self.state.step(self.model, q, self.blocks[index], scale)
+        return q
+
+    def finish(self, model, fit):
+        return plain_pass(model, Batch(model, self.blocks, self.n_jobs), fit)
+
+
+class StochasticState:
+    """What a stochastic fit remembers between blocks, ``partial_fit`` included."""
+
+    def __init__(self, decay=0.7, offset=1.0):
+        self.decay = decay
+        self.offset = offset
+        self.n_steps = 0
+        self.statistics = None
+
+    def step(self, model, q, block, scale):
+        """Blend one block's scaled statistics in; return the next posterior."""
+        new = model.statistics(q, block)
+        if self.statistics is None:
+            self.statistics = new.scaled(scale)
+        else:
+            rho = (self.n_steps + self.offset) ** -self.decay
+            self.statistics = self.statistics.blend(new, rho, scale)
+        self.n_steps += 1
+        return model.global_step(self.statistics.values, q)
+
+
+def plain_pass(model, batch, fit):
+    """The fit with statistics and ELBO of its own posterior."""
+    statistics = batch.evaluate(fit.posterior)
+    fit.statistics = statistics
+    fit.elbo_terms = model.elbo_terms(statistics, fit.posterior)
+    return fit
+
+
+__all__ = ["Batch", "Incremental", "Statistics", "Stochastic", "StochasticState"]

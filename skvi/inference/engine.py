@@ -1,0 +1,122 @@
+r"""The one loop over global updates.
+
+Iteration t: the driver's pass at q_t gives statistics S_t and ELBO(q_t), which is
+appended to the path and tested for convergence. If it converged, q_t is returned as it
+is; otherwise the driver advances to q_{t+1}. So the ELBO, its terms and everything that
+is read off the posterior describe one and the same q.
+
+Convergence has two parts. The ELBO must have stopped rising, and the estimated distance
+that is *left* must be small in posterior standard deviations: a step of s sds that
+shrinks by the factor r an iteration has s / (1 - r) to go from where it started, however small s is.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from skvi.inference.acceleration import Anderson
+
+REMAINING_SD = 1e-3  # of a posterior sd: the distance left at convergence
+SLACK = 1e-13  # relative rounding of an ELBO, which a fall must exceed to be one
+
+
+@dataclass
+class Fit:
+    """What a run of the engine returns: everything describes ``posterior``."""
+
+    posterior: object
+    statistics: object
+    elbo_terms: dict
+    path: list = field(default_factory=list)
+    n_iter: int = 0
+    converged: bool = False
+
+    @property
+    def elbo(self):
+        return float(sum(self.elbo_terms.values()))
+
+
+class Convergence:
+    """The two-part test, fed with every accepted iterate and its plain successor."""
+
+    def __init__(self, tol):
+        self.tol = tol
+        self.last = None
+
+    def distance_left(self, q, plain):
+        """Estimated distance, in posterior sds, of q from the fixed point."""
+        step = q.distance(plain)
+        if step == 0.0:
+            left = 0.0
+        elif self.last is None:
+            left = np.inf
+        else:
+            before, before_plain = self.last
+            moved = before.distance(q)
+            # Rate of the plain map along the last move. A map that seems not to
+            # contract has reached rounding, or else its steps are not tiny.
+            rate = before_plain.distance(plain) / moved if moved > 0.0 else 1.0
+            left = step / (1.0 - min(rate, 1.0 - 1e-6))
+        self.last = (q, plain)
+        return left
+
+    def reached(self, path, distance_left):
+        # A single pass counts only where the plain step has nowhere to go.
+        rise = 0.0 if distance_left == 0.0 else np.inf
+        if len(path) > 1:
+            rise = abs(path[-1] - path[-2])
+        return rise <= self.tol and distance_left <= REMAINING_SD
+
+
+def climb(model, driver, q, *, max_iter, tol, accelerate=True, on_iteration=None):
+    """Maximise the ELBO from q.
+
+    Parameters
+    ----------
+    model : Model
+    driver : a driver of skvi.inference.drivers
+        How a pass over the data is made, and what an iteration does with it.
+    q : the initial posterior
+    max_iter : int
+        Largest number of iterations (global updates of the batch driver, passes of the
+        others).
+    tol : float
+        Rise of the ELBO, in nats, below which it counts as having stopped.
+    accelerate : bool, default=True
+        Extrapolate where the model has coordinates and the driver allows it; an
+        extrapolation stays only if the ELBO does not fall by it.
+    on_iteration : callable or None
+        ``on_iteration(fit)`` after every iteration; returning True stops the run.
+
+    Returns
+    -------
+    fit : Fit
+    """
+    convergence = Convergence(tol)
+    mixer = Anderson() if accelerate and driver.extrapolates else None
+    path, fallback, fit = [], None, None
+    for iteration in range(max_iter + 1):
+        statistics = driver.evaluate(q)
+        terms = model.elbo_terms(statistics, q)
+        elbo = sum(terms.values())
+        if fallback is not None and not elbo >= path[-1] - SLACK * abs(path[-1]):
+            # The extrapolation lost: take the plain step that it replaced.
+            q, fallback = fallback, None
+            mixer.reset()
+            statistics = driver.evaluate(q)
+            terms = model.elbo_terms(statistics, q)
+            elbo = sum(terms.values())
+        path.append(float(elbo))
+        plain = driver.advance(q, statistics)
+        converged = driver.monotone and convergence.reached(
+            path, convergence.distance_left(q, plain)
+        )
+        fit = Fit(q, statistics, terms, path, max(1, iteration), converged)
+        stop = on_iteration is not None and on_iteration(fit)
+        if converged or stop or iteration == max_iter:
+            break
+        candidate = None
+        if mixer is not None:
+            candidate = mixer.propose(model, q, plain, statistics.values)
+        q, fallback = (plain, None) if candidate is None else (candidate, plain)
+    return driver.finish(model, fit)

@@ -1,0 +1,20 @@
+"""Restarts: independent runs from different starts; the best ELBO wins."""
+
+import numpy as np
+
+from skvi.inference.blocks import run_parallel
+
+
+def best_of(run, n_init, rng, n_jobs=None):
+    """The fit with the highest ELBO among ``run(generator)`` for n_init generators.
+
+    Every run has a generator of its own, spawned from ``rng``, so the result does not
+    depend on ``n_jobs``.
+    """
+    fits = run_parallel(run, rng.spawn(n_init), n_jobs)
+    elbos = [fit.elbo for fit in fits]
+    if np.all(np.isnan(elbos)):
+        raise ValueError(
+            f"All {n_init} starts ended with an ELBO that is not a number."
+        )
+    return fits[int(np.nanargmax(elbos))]

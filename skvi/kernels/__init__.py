@@ -1,0 +1,1 @@
+"""The few loops that numpy cannot vectorise, in Cython."""

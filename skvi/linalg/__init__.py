@@ -1,0 +1,26 @@
+"""Structured matrices: how a Gaussian stores its precision, and what it costs."""
+
+from skvi.linalg.covariance import (
+    DenseCovariance,
+    ScaledInverse,
+    scaled_covariance,
+    symmetric_operator,
+)
+from skvi.linalg.gram import DenseGram, FactorGram, Spectrum
+from skvi.linalg.precision import DensePrecision, DiagonalPrecision, DualPrecision
+from skvi.linalg.rows import DenseRows, SparseRows
+
+__all__ = [
+    "DenseCovariance",
+    "DenseGram",
+    "DensePrecision",
+    "DenseRows",
+    "DiagonalPrecision",
+    "DualPrecision",
+    "FactorGram",
+    "ScaledInverse",
+    "SparseRows",
+    "Spectrum",
+    "scaled_covariance",
+    "symmetric_operator",
+]

@@ -1,0 +1,71 @@
+"""Rows of a wide matrix (n <= p), read without ever forming a p x p product.
+
+A row is ``sqrt(weight) * (x - mean) / scale``. Dense rows are held standardised;
+sparse rows stay sparse and are centred implicitly, a block of columns at a time.
+"""
+
+import numpy as np
+
+BLOCK_ELEMENTS = 1 << 18  # elements of a dense block: 2 MiB of float64 fits the cache
+
+
+def block_slices(n_items, n_other):
+    """Slices over ``n_items`` such that a block of them fits the cache."""
+    step = max(16, BLOCK_ELEMENTS // max(1, n_other))
+    return [slice(i, min(i + step, n_items)) for i in range(0, n_items, step)]
+
+
+class DenseRows:
+    """Standardised rows held as one (n, p) array."""
+
+    def __init__(self, values):
+        self.values = values
+        self.shape = values.shape
+
+    @classmethod
+    def standardise(cls, X, root_weight, mean, scale):
+        values = np.empty(X.shape, dtype=X.dtype)
+        for cols in block_slices(X.shape[1], X.shape[0]):
+            # Centre before scaling: the shift may be 1e9 times the spread.
+            block = (X[:, cols] - mean[cols]) / scale[cols]
+            values[:, cols] = block * root_weight[:, None]
+        return cls(values)
+
+    def column_blocks(self):
+        """Yield (slice of columns, dense float block of shape (n, k))."""
+        for cols in block_slices(self.shape[1], self.shape[0]):
+            yield cols, self.values[:, cols]
+
+    def dot(self, M):
+        return self.values @ M
+
+    def tdot(self, M):
+        return self.values.T @ M
+
+
+class SparseRows:
+    """Rows whose matrix stays sparse (CSC); centring is a rank-one correction."""
+
+    def __init__(self, matrix, root_weight, mean, scale):
+        self.matrix = matrix
+        self.root_weight = root_weight
+        self.mean = mean
+        self.scale = scale
+        self.shape = matrix.shape
+
+    def column_blocks(self):
+        """Yield (slice of columns, dense float block of shape (n, k))."""
+        for cols in block_slices(self.shape[1], self.shape[0]):
+            block = self.matrix[:, cols].toarray().astype(np.float64, copy=False)
+            block = (block - self.mean[cols]) / self.scale[cols]
+            yield cols, block * self.root_weight[:, None]
+
+    def dot(self, M):
+        scaled = (M.T / self.scale).T
+        rows = self.matrix @ scaled - self.mean @ scaled
+        return (rows.T * self.root_weight).T
+
+    def tdot(self, M):
+        weighted = (M.T * self.root_weight).T
+        total = np.multiply.outer(self.mean, weighted.sum(axis=0))
+        return ((self.matrix.T @ weighted - total).T / self.scale).T

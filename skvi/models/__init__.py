@@ -1,0 +1,1 @@
+"""Models: what the papers say, and nothing about scikit-learn."""

@@ -1,0 +1,376 @@
+r"""The exact posterior of ridge regression: lambda integrated by quadrature.
+
+With one lambda and the eigenbasis Z'Z = V diag(d) V', c = V'Z'y, everything given
+lambda is closed form (Normal-Gamma), and costs O(rank) a value of lambda:
+
+.. math::
+
+    w \mid \lambda, \tau &\sim N\big(V \tfrac{c}{d + \lambda},\;
+        \tfrac1\tau (V \mathrm{diag}(d) V^T + \lambda I)^{-1}\big) \\
+    \tau \mid \lambda &\sim \mathrm{Gamma}(a_0 + N/2,\; \beta(\lambda)), \quad
+        \beta(\lambda) = b_0 + \tfrac12\Big(R_0 + \sum_k \frac{c_k^2}{d_k}
+        \frac{\lambda}{d_k + \lambda}\Big) \\
+    \log p(y \mid \lambda) &= -\tfrac N2 \log 2\pi
+        + \tfrac12 \log\tfrac{\kappa_0}{N + \kappa_0}
+        + \tfrac12 \sum_k \log\tfrac{\lambda}{d_k + \lambda}
+        + \log\frac{b_0^{a_0}\,\Gamma(a_0 + N/2)}{\Gamma(a_0)\,\beta^{a_0 + N/2}}
+
+R_0 = y'y - sum c^2/d is the least-squares residual. In u = log lambda,
+q(u) = p(y | u) p(u) / Z is the exact posterior, Z is the evidence, and so
+
+.. math:: q = q(u)\, q(\tau \mid u)\, q(w, b \mid \tau, u), \qquad elbo = \log p(y) .
+
+Weights, predictions and noise are finite mixtures over the nodes of u.
+"""
+
+import numpy as np
+from scipy import stats
+
+from skvi.distributions import LocationScaleMixture
+from skvi.distributions.base import Distribution
+from skvi.distributions.gaussian import LOG_2PI
+from skvi.inference.quadrature import NEGLIGIBLE, integrate
+from skvi.linalg import symmetric_operator
+from skvi.models.regression.model import is_known
+
+
+class IntegratedPosterior(Distribution):
+    """q(lambda) q(w, b, tau given lambda), exact, as a mixture over nodes of lambda."""
+
+    names = ("coef", "noise_precision", "weight_precision")
+
+    def __init__(self, problem, density):
+        self.problem = problem
+        self.density = density
+        # Nodes of negligible weight cost time in every prediction and change nothing.
+        keep = density.weights > 1e-14
+        weights = density.weights[keep]
+        self.weights = weights / weights.sum()
+        self.log_lambda = density.nodes[keep]
+        self.given = problem.given(self.log_lambda)
+        if problem.level_total is not None:
+            self.names = (*self.names, "level")
+
+    @classmethod
+    def start(cls, model, values):
+        problem = RidgeProblem.from_values(model, values)
+        return cls(problem, integrate(problem.log_density, *problem.support()))
+
+    def step(self, model, values):
+        """Nothing to improve: the posterior is exact."""
+        return self
+
+    def coordinates(self):
+        return None
+
+    @property
+    def fixed(self):
+        return {"noise_precision"} if is_known(self.problem.noise_prior) else set()
+
+    def distance(self, other):
+        return 0.0 if other is self else float("inf")
+
+    # -- expectations ----------------------------------------------------------------
+
+    def expect(self):
+        w, g, problem = self.weights, self.given, self.problem
+        lam = np.exp(self.log_lambda)
+        tau = g.noise.expect()
+        second = tau["value"] * g.mean**2 + g.variance  # (r, G): E[tau (V'w)^2]
+        null = problem.spectrum.n_null
+        return {
+            "tau": w @ np.broadcast_to(tau["value"], w.shape),
+            "log_tau": w @ np.broadcast_to(tau["log"], w.shape),
+            "tau_coef": problem.spectrum.lift(g.mean @ (w * tau["value"])),
+            "tau_coef_outer": _SpectralSecondMoment(problem.spectrum, second @ w),
+            "tau_level_square": self._level_variance,
+            "lambda": w @ lam,
+            "log_lambda": w @ self.log_lambda,
+            "penalty": float(w @ (lam * second.sum(axis=0))) + null,
+        }
+
+    def entropy(self):
+        w, g, p = self.weights, self.given, self.problem.spectrum.dim
+        log_tau = g.noise.expect()["log"]
+        level = self.problem.level_total
+        dims = p + (level is not None)
+        logdet = self.problem.logdet(self.log_lambda)
+        if level is not None:
+            logdet = logdet + np.log(level)
+        given = 0.5 * (dims * (1.0 + LOG_2PI - log_tau) - logdet)
+        given = given + g.noise.entropies()
+        # q(lambda) = q(u) / lambda
+        return self.density.entropy() + float(w @ (self.log_lambda + given))
+
+    def sample(self, n, rng):
+        problem, spectrum = self.problem, self.problem.spectrum
+        u = self.density.sample(n, rng)
+        g = problem.given(u)
+        tau = np.broadcast_to(g.noise.sample(1, rng)[0], (n,)).copy()
+        noise = rng.standard_normal((n, spectrum.dim)) / np.sqrt(tau)[:, None]
+        along = spectrum.project(noise)  # (n, r)
+        rest = (noise - spectrum.lift(along.T).T) / np.exp(0.5 * u)[:, None]
+        inside = g.mean + (along * np.sqrt(g.variance.T)).T
+        out = {
+            "coef": spectrum.lift(inside).T + rest,
+            "noise_precision": tau,
+            "weight_precision": np.exp(u),
+        }
+        if problem.level_total is not None:
+            scale = np.sqrt(tau * problem.level_total)
+            out["level"] = (rng.standard_normal(n) / scale)[:, None]
+        return out
+
+    def log_density(self, z):
+        problem, spectrum = self.problem, self.problem.spectrum
+        u = np.log(z["weight_precision"])
+        tau, g = z["noise_precision"], problem.given(u)
+        out = problem.log_density(u) - self.density.log_mass - u
+        out = out + _log_density_each(g.noise, tau)
+        along = spectrum.project(z["coef"]).T  # (r, n)
+        rest = (z["coef"] ** 2).sum(axis=1) - (along**2).sum(axis=0)
+        quadratic = ((along - g.mean) ** 2 / g.variance).sum(axis=0)
+        quadratic = quadratic + np.exp(u) * np.maximum(rest, 0.0)
+        p = spectrum.dim
+        out = out + 0.5 * (p * (np.log(tau) - LOG_2PI) + problem.logdet(u))
+        out = out - 0.5 * tau * quadratic
+        if problem.level_total is not None:
+            scale = 1.0 / np.sqrt(tau * problem.level_total)
+            out = out + stats.norm.logpdf(np.ravel(z["level"]), scale=scale)
+        return out
+
+    # -- what a regression reports -----------------------------------------------------
+
+    @property
+    def coef_mean(self):
+        return self.problem.spectrum.lift(self.given.mean @ self.weights)
+
+    @property
+    def _level_variance(self):
+        """Variance of the level in units of 1 / tau."""
+        total = self.problem.level_total
+        return 0.0 if total is None else 1.0 / total
+
+    @property
+    def noise_variance(self):
+        return float(self.weights @ self._noise_variances())
+
+    def _noise_variances(self):
+        return np.broadcast_to(self.given.noise.mean_inverse, self.weights.shape)
+
+    def noise_cdf(self, precision):
+        return float(
+            self.weights
+            @ np.broadcast_to(self.given.noise.cdf(precision), self.weights.shape)
+        )
+
+    def coef_law(self, model, values, linear_response=False):
+        """The exact covariance of w: linear response has nothing to add."""
+        variance = self.weights * self._noise_variances()
+        centred = self.given.mean - (self.given.mean @ self.weights)[:, None]
+        return _SpectralCovariance(
+            self.problem.spectrum,
+            self.given.variance @ variance,
+            centred * np.sqrt(self.weights),
+            float(variance @ np.exp(-self.log_lambda)),
+        )
+
+    def covariance(self, name):
+        if name == "coef":
+            return self.coef_law(None, None).covariance()
+        if name == "level":
+            return np.array([[self.noise_variance / self.problem.level_total]])
+        nodes = {
+            "noise_precision": self.given.noise.mean,
+            "weight_precision": np.exp(self.log_lambda),
+        }[name]
+        spread = self.weights @ (nodes - self.weights @ nodes) ** 2
+        if name == "noise_precision":
+            spread = spread + self.weights @ self.given.noise.variance()
+        return float(spread)
+
+    def predictive(self, rows, law, level=True, noise=True):
+        """A new y (or its parts): a mixture of Student-t over the nodes."""
+        g, spectrum = self.given, self.problem.spectrum
+        along = spectrum.project(rows)
+        spread = along**2 @ g.variance + noise + level * self._level_variance
+        if spectrum.n_null:
+            rest = (rows**2).sum(axis=1) - (along**2).sum(axis=1)
+            spread += np.maximum(rest, 0.0)[:, None] * np.exp(-self.log_lambda)
+        known = is_known(g.noise)
+        degrees = np.inf if known else 2.0 * g.noise.shape
+        return LocationScaleMixture(
+            self.weights,
+            np.broadcast_to(degrees, self.weights.shape),
+            along @ g.mean,
+            np.sqrt(spread / np.broadcast_to(g.noise.mean, self.weights.shape)),
+        )
+
+    def predictive_covariance(self, rows, law):
+        eye = np.eye(rows.shape[0])
+        return law.inner(rows) + self.noise_variance * (eye + self._level_variance)
+
+
+class RidgeProblem:
+    """Everything given lambda, in the eigenbasis.
+
+    ``given(u)`` returns the conditional laws at an array of u = log lambda.
+    """
+
+    def __init__(self, spectrum, moment, residual, weight, level, noise, prior):
+        self.spectrum = spectrum
+        self.moment = moment  # V'Z'y, (r,)
+        self.residual = residual  # R_0
+        self.weight = weight
+        self.level_total = None if level is None else weight + level
+        self.noise_prior = noise
+        self.weight_prior = prior
+        share = 0.0 if level is None else np.log(level / (weight + level))
+        self.constant = 0.5 * (share - weight * LOG_2PI)
+
+    @classmethod
+    def from_values(cls, model, values):
+        spectrum = values["spectrum"]()
+        moment = spectrum.project(values["cross"][None, :])[0]
+        explained = np.sum(moment**2 / spectrum.eigenvalues)
+        residual = max(float(values["square"]) - explained, 0.0)
+        return cls(
+            spectrum,
+            moment,
+            residual,
+            values["weight"],
+            model.level_precision,
+            model.noise_prior,
+            model.weight_prior,
+        )
+
+    def _shrinkage(self, u):
+        """lambda / (d + lambda), shape (r, G)."""
+        return 1.0 / (1.0 + np.multiply.outer(self.spectrum.eigenvalues, np.exp(-u)))
+
+    def _rate(self, shrinkage):
+        power = self.moment**2 / self.spectrum.eigenvalues
+        return 0.5 * (self.residual + power @ shrinkage)
+
+    def log_density(self, u):
+        """``log p(y | u) + log p(u)``, unnormalised in nothing."""
+        shrinkage = self._shrinkage(u)
+        out = self.constant + 0.5 * np.log(shrinkage).sum(axis=0)
+        out = out + self.noise_prior.log_absorbed(
+            0.5 * self.weight, self._rate(shrinkage)
+        )
+        lam = self.weight_prior
+        log_prior = stats.loggamma.logpdf(u + np.log(lam.rate), lam.shape)
+        return out + log_prior
+
+    def logdet(self, u):
+        """Log determinant of Z'Z + lambda I."""
+        d = self.spectrum.eigenvalues[:, None]
+        return np.log(d + np.exp(u)).sum(axis=0) + self.spectrum.n_null * u
+
+    def given(self, u):
+        shrinkage = self._shrinkage(u)
+        d = self.spectrum.eigenvalues[:, None]
+        inverse = 1.0 / (d + np.exp(u))
+        noise = self.noise_prior.absorb(0.5 * self.weight, self._rate(shrinkage))
+        return _Given(self.moment[:, None] * inverse, inverse, noise)
+
+    def support(self):
+        """(low, high, step) of u: the prior's whole support that the data can leave."""
+        lam, d = self.weight_prior, self.spectrum.eigenvalues
+        high = np.log(stats.gamma.isf(1e-20, lam.shape, scale=1.0 / lam.rate))
+        slope = float(lam.shape) + 0.5 * len(d)
+        if slope < 0.05:
+            raise ValueError(
+                "The data say nothing about the weights (one row, or constant columns) "
+                f"and weight_precision_prior=({float(lam.shape)}, {float(lam.rate)}) is "
+                "too vague to stand alone. Use the default prior, or fix "
+                "weight_precision."
+            )
+        # Below the floor log p(y | u) p(u) is a line of that slope: lambda is smaller
+        # than every d, the penalty than the residual, and the prior rate's reach.
+        floor = -np.log(float(lam.rate))
+        if len(d):
+            noise = 2.0 * getattr(self.noise_prior, "rate", 0.0) + self.residual
+            power = np.sum(self.moment**2 / d**2)
+            floor = min(floor, np.log(d[0]))
+            if noise > 0.0 and power > 0.0:
+                floor = min(floor, np.log(noise / power))
+        low = floor - 5.0 - NEGLIGIBLE / slope
+        count = 0.125 * len(d) + 0.25 * (0.5 * self.weight + 1.0)
+        return low, high, float(np.clip(2.0 / np.sqrt(count), 0.02, 0.25))
+
+
+class _Given:
+    """Laws given lambda at G nodes: means and variances along V, noise."""
+
+    def __init__(self, mean, variance, noise):
+        self.mean = mean
+        self.variance = variance
+        self.noise = noise
+
+
+class _SpectralSecondMoment:
+    """E[tau w w'] along the eigenbasis, where Z'Z is diagonal."""
+
+    def __init__(self, spectrum, diagonal):
+        self.spectrum = spectrum
+        self._diagonal = diagonal
+
+    def trace(self, gram):
+        return float(self.spectrum.eigenvalues @ self._diagonal)
+
+
+class _SpectralCovariance:
+    """``V (diag(e) + F F') V' + null (I - V V')``."""
+
+    def __init__(self, spectrum, along, factor, null):
+        self.spectrum = spectrum
+        self.along = along
+        self.factor = factor
+        self.null = null if spectrum.n_null else 0.0
+
+    def variances(self):
+        lifted = self.spectrum.lift(self.factor)
+        out = self.spectrum.squares(self.along) + (lifted**2).sum(axis=1)
+        if self.spectrum.n_null:
+            reach = 1.0 - self.spectrum.squares(np.ones_like(self.along))
+            out = out + np.maximum(reach, 0.0) * self.null
+        return out
+
+    def leverage(self, X):
+        along = self.spectrum.project(X)
+        out = along**2 @ self.along + ((along @ self.factor) ** 2).sum(axis=1)
+        if self.spectrum.n_null:
+            rest = (X**2).sum(axis=1) - (along**2).sum(axis=1)
+            out = out + np.maximum(rest, 0.0) * self.null
+        return out
+
+    def inner(self, X):
+        along = self.spectrum.project(X)
+        inside = along @ self.factor
+        out = (along * self.along) @ along.T + inside @ inside.T
+        if self.spectrum.n_null:
+            out = out + self.null * (X @ X.T - along @ along.T)
+        return out
+
+    def _matmat(self, M):
+        along = self.spectrum.project(M.T).T
+        inside = self.along[:, None] * along + self.factor @ (self.factor.T @ along)
+        inside = inside - self.null * along
+        return self.spectrum.lift(inside) + self.null * M
+
+    def covariance(self):
+        """A matrix, or a LinearOperator where the rows are the smaller side."""
+        if self.spectrum.rows is not None:
+            return symmetric_operator(self.spectrum.dim, self._matmat)
+        V = self.spectrum.vectors
+        middle = np.diag(self.along - self.null) + self.factor @ self.factor.T
+        return V @ middle @ V.T + self.null * np.eye(self.spectrum.dim)
+
+
+def _log_density_each(noise, tau):
+    """Log density of one draw under each of an array of independent noises."""
+    if is_known(noise):
+        return np.zeros(len(tau))
+    return stats.gamma.logpdf(tau, noise.shape, scale=1.0 / noise.rate)

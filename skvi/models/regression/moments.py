@@ -1,0 +1,264 @@
+"""Additive statistics of the rows of a regression, and the design they amount to.
+
+The data enter a Gaussian likelihood through their weight, means and centred second
+moments only, so rows are read once, whatever the number of iterations. With more rows
+than columns the moments are a scatter matrix; with fewer, the rows themselves are the
+smaller statistic and are kept.
+
+Accuracy: rows are centred about a provisional shift (the mean of a sample of rows)
+inside cache-sized blocks, so neither a copy of X is made nor digits are lost to a
+large mean; each block's moments, its sums included, come from one BLAS rank-k update.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from scipy.linalg import blas
+
+from skvi.inference.blocks import map_reduce
+from skvi.linalg import DenseGram, DenseRows, FactorGram, SparseRows
+from skvi.linalg.rows import block_slices
+
+N_SHIFT_ROWS = 256  # rows sampled for the provisional shift
+EPS = np.finfo(np.float64).eps
+
+
+@dataclass(frozen=True)
+class Design:
+    """Standardised regression data: every column of X and y has weighted sd one.
+
+    Attributes
+    ----------
+    weight : float
+        Total weight: the number of rows that the weights count.
+    x_mean, x_scale : arrays of shape (p,)
+    y_mean, y_scale : arrays of shape (t,)
+    gram : DenseGram or FactorGram
+    cross : array of shape (p, t), Z'y
+    square : array of shape (t,), y'y
+    """
+
+    weight: float
+    x_mean: np.ndarray
+    x_scale: np.ndarray
+    y_mean: np.ndarray
+    y_scale: np.ndarray
+    gram: object
+    cross: np.ndarray
+    square: np.ndarray
+
+
+def _scale(variance, mean):
+    """Standard deviations; a column that is constant up to rounding gets |mean| or 1.
+
+    Returns (scale, whether the column varies).
+    """
+    sd = np.sqrt(np.maximum(variance, 0.0))
+    varies = sd > 8.0 * EPS * np.abs(mean)
+    return np.where(varies, sd, np.where(mean != 0.0, np.abs(mean), 1.0)), varies
+
+
+class Moments:
+    """Weight, mean and scatter of the columns of [X, Y]; ``+`` merges two of them.
+
+    Build with :meth:`from_rows`.
+    """
+
+    def __init__(self, n_features, weight, mean, scatter):
+        self.n_features = n_features
+        self.weight = weight
+        self.mean = mean
+        self.scatter = scatter
+
+    @classmethod
+    def from_rows(cls, X, Y, sample_weight=None, n_jobs=None):
+        """Moments of rows: X (n, p) dense or sparse, Y (n, t), weights (n,) or None."""
+        if X.shape[0] <= X.shape[1]:
+            return RowMoments(X, Y, sample_weight)
+        if sparse.issparse(X):
+            return cls(X.shape[1], *_sparse_scatter(X, Y, sample_weight))
+        return cls(X.shape[1], *_dense_scatter(X, Y, sample_weight, n_jobs))
+
+    def __add__(self, other):
+        return self._merge(other.condensed())
+
+    def condensed(self):
+        return self
+
+    def _merge(self, other):
+        weight = self.weight + other.weight
+        shift = other.mean - self.mean
+        scatter = self.scatter + other.scatter
+        scatter += (self.weight * other.weight / weight) * np.outer(shift, shift)
+        mean = self.mean + (other.weight / weight) * shift
+        return Moments(self.n_features, weight, mean, scatter)
+
+    def design(self, fit_intercept=True):
+        p = self.n_features
+        mean, scatter = self.mean, self.scatter
+        if not fit_intercept:
+            scatter = scatter + self.weight * np.outer(mean, mean)
+            mean = np.zeros_like(mean)
+        scale, varies = _scale(np.diag(scatter) / self.weight, mean)
+        x_scale, y_scale = scale[:p], scale[p:]
+        # A constant column or target carries rounding only: its moments are zero.
+        keep = varies / scale
+        gram = scatter[:p, :p] * keep[:p, None]
+        gram *= keep[:p]
+        cross = scatter[:p, p:] * np.multiply.outer(keep[:p], keep[p:])
+        square = np.diag(scatter)[p:] * keep[p:] ** 2
+        return Design(
+            self.weight,
+            mean[:p],
+            x_scale,
+            mean[p:],
+            y_scale,
+            DenseGram(gram),
+            cross,
+            square,
+        )
+
+
+class RowMoments(Moments):
+    """The rows of a wide matrix, kept as they came: n <= p makes them the thin factor."""
+
+    def __init__(self, X, Y, sample_weight):
+        self.n_features = X.shape[1]
+        self.X = X
+        self.Y = Y
+        self.sample_weight = sample_weight
+        n = X.shape[0]
+        self.weight = float(n if sample_weight is None else np.sum(sample_weight))
+
+    def condensed(self):
+        """The same rows as a scatter matrix."""
+        scatter = _sparse_scatter if sparse.issparse(self.X) else _dense_scatter
+        return Moments(self.n_features, *scatter(self.X, self.Y, self.sample_weight))
+
+    def __add__(self, other):
+        if not isinstance(other, RowMoments):
+            return other + self
+        n = self.X.shape[0] + other.X.shape[0]
+        if n > self.n_features:
+            return self.condensed()._merge(other.condensed())
+        weights = [
+            np.ones(m.X.shape[0]) if m.sample_weight is None else m.sample_weight
+            for m in (self, other)
+        ]
+        stack = sparse.vstack if sparse.issparse(self.X) else np.vstack
+        return RowMoments(
+            stack([self.X, other.X]),
+            np.vstack([self.Y, other.Y]),
+            np.concatenate(weights),
+        )
+
+    def design(self, fit_intercept=True):
+        X, Y = self.X, self.Y
+        n, p = X.shape
+        weight = np.ones(n) if self.sample_weight is None else self.sample_weight
+        share = weight / self.weight
+        if sparse.issparse(X):
+            X = X.tocsc()
+
+        def moments_of(columns):
+            if not fit_intercept:
+                mean = np.zeros(columns.shape[1])
+            else:
+                # Centre about the first row before averaging: exact for constants.
+                mean = columns[0] + share @ (columns - columns[0])
+            return mean, share @ (columns - mean) ** 2
+
+        x_mean, x_var = np.empty(p), np.empty(p)
+        for cols in block_slices(p, n):
+            block = X[:, cols].toarray() if sparse.issparse(X) else X[:, cols]
+            x_mean[cols], x_var[cols] = moments_of(block.astype(np.float64))
+        y_mean, y_var = moments_of(Y)
+        x_scale, x_varies = _scale(x_var, x_mean)
+        y_scale, y_varies = _scale(y_var, y_mean)
+        # A constant column divided by infinity is a column of zeros.
+        divisor = np.where(x_varies, x_scale, np.inf)
+        root = np.sqrt(weight)
+        build = SparseRows if sparse.issparse(X) else DenseRows.standardise
+        rows = build(X, root, x_mean, divisor)
+        targets = (Y - y_mean) * (y_varies / y_scale) * root[:, None]
+        return Design(
+            self.weight,
+            x_mean,
+            x_scale,
+            y_mean,
+            y_scale,
+            FactorGram(rows),
+            rows.tdot(targets),
+            np.einsum("ij,ij->j", targets, targets),
+        )
+
+
+def _centred(total, shift, weight_index=-1):
+    """(weight, mean, scatter) from the moments of [X, Y, 1] about a shift."""
+    weight = float(total[weight_index, weight_index])
+    offset = total[:-1, -1] / weight
+    scatter = total[:-1, :-1] - weight * np.outer(offset, offset)
+    return weight, shift + offset, scatter
+
+
+def _dense_scatter(X, Y, sample_weight, n_jobs=None):
+    n, p = X.shape
+    width = p + Y.shape[1] + 1
+    dtype = X.dtype
+    sampled = np.unique(np.linspace(0, n - 1, min(n, N_SHIFT_ROWS)).astype(np.intp))
+    # The shift is a number of X's own type, so that subtracting it rounds least.
+    x_shift = X[sampled].mean(axis=0, dtype=np.float64).astype(dtype)
+    y_shift = Y[sampled].mean(axis=0)
+    root = None if sample_weight is None else np.sqrt(sample_weight)
+    step = int(np.clip((1 << 18) // width, 256, 8192))
+    syrk = blas.dsyrk if dtype == np.float64 else blas.ssyrk
+
+    def moments_of(chunk):
+        total = np.zeros((width, width), order="F")
+        buffer = np.empty((step, width), dtype=dtype)
+        for start in range(chunk.start, chunk.stop, step):
+            rows = slice(start, min(start + step, chunk.stop))
+            block = buffer[: rows.stop - rows.start]
+            np.subtract(X[rows], x_shift, out=block[:, :p])
+            block[:, p:-1] = Y[rows] - y_shift
+            block[:, -1] = 1.0
+            if root is not None:
+                block *= root[rows, None]
+            if dtype == np.float64:
+                total = syrk(1.0, block.T, beta=1.0, c=total, overwrite_c=1)
+            else:  # float32 within a block, float64 across blocks
+                total += syrk(1.0, block.T)
+        return total
+
+    total = map_reduce(moments_of, n, step, n_jobs)
+    upper = np.triu(total)
+    total = upper + np.triu(total, 1).T
+    if sample_weight is None:
+        total[-1, -1] = n
+    return _centred(total, np.concatenate([x_shift, y_shift]).astype(np.float64))
+
+
+def _sparse_scatter(X, Y, sample_weight, n_jobs=None):
+    n, p = X.shape
+    weight = np.ones(n) if sample_weight is None else sample_weight
+    csc = X.tocsc().astype(np.float64)
+    # Stored zeros keep a column's mean within sqrt(n) sds, so no digits are lost
+    # without a shift; only a column with no zero at all can have a large mean.
+    shift = np.zeros(p)
+    full = np.flatnonzero(np.diff(csc.indptr) == n)
+    if full.size:
+        csc = csc.copy()
+        for j in full:
+            column = slice(csc.indptr[j], csc.indptr[j + 1])
+            shift[j] = csc.data[column][0]
+            csc.data[column] -= shift[j]
+    y_shift = np.average(Y, axis=0, weights=weight)
+    rest = np.column_stack([Y - y_shift, np.ones(n)])
+    weighted = csc.multiply(weight[:, None]).tocsc()
+    total = np.empty((p + rest.shape[1],) * 2)
+    total[:p, :p] = (csc.T @ weighted).toarray()
+    total[:p, p:] = weighted.T @ rest
+    total[p:, :p] = total[:p, p:].T
+    total[p:, p:] = rest.T @ (weight[:, None] * rest)
+    return _centred(total, np.concatenate([shift, y_shift]))
