@@ -35,7 +35,7 @@ class Anderson:
         residuals = images - np.array(self.iterates)
         # Minimise |r_t - dR'g|; lstsq cuts directions that rounding has made equal.
         steps, *_ = np.linalg.lstsq(
-            np.diff(residuals, axis=0).T, residuals[-1], rcond=1e-12
+            np.diff(residuals, axis=0).T, residuals[-1], rcond=1e-8
         )
         coordinates = images[-1] - np.diff(images, axis=0).T @ steps
         if not np.all(np.isfinite(coordinates)):

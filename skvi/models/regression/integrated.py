@@ -68,7 +68,17 @@ class IntegratedPosterior(Distribution):
         return {"noise_precision"} if is_known(self.problem.noise_prior) else set()
 
     def distance(self, other):
-        return 0.0 if other is self else float("inf")
+        if other is self:
+            return 0.0
+        spread = np.sqrt(self.coef_law(None, None).variances())
+        moves = np.abs(self.coef_mean - other.coef_mean) / spread
+        own, its = self.expect(), other.expect()
+        log_spread = np.sqrt(self.weights @ (self.log_lambda - own["log_lambda"]) ** 2)
+        hyper = abs(own["log_lambda"] - its["log_lambda"]) / log_spread
+        noise = abs(own["log_tau"] - its["log_tau"]) * np.sqrt(
+            0.5 * self.problem.weight
+        )
+        return float(max(np.max(moves, initial=0.0), hyper, noise))
 
     # -- expectations ----------------------------------------------------------------
 
