@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+from cases import CASES
 from sklearn.base import clone, is_regressor
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skvi
-from cases import CASES
 from skvi.metrics import elbo_scorer, log_predictive_density_scorer
 
 
@@ -232,7 +232,7 @@ def test_6_scaling_changes_units_only(case, fitted, c):
 @each(lambda case: case.params.get("fit_intercept", True))
 @pytest.mark.parametrize("shift", [1e3, 1e9])
 def test_6_shifts_move_predictions_only(case, fitted, shift):
-    model, X, y = fitted(case)
+    _, X, y = fitted(case)
     rounding = shift * np.finfo(float).eps
     # the same rounded data, near the origin
     Xs, ys = X + shift, y + shift

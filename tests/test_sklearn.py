@@ -1,8 +1,7 @@
 """scikit-learn's own checks, with nothing excused."""
 
-from sklearn.utils.estimator_checks import parametrize_with_checks
-
 from cases import CASES
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 
 @parametrize_with_checks([case.estimator() for case in CASES])

@@ -91,8 +91,9 @@ class PointMass(Distribution):
     def distance(self, other):
         return 0.0
 
-    def cdf(self, x):
-        return np.where(x >= self.value, 1.0, 0.0)
+    def sf(self, x):
+        """``P(value > x)``."""
+        return np.where(self.value > x, 1.0, 0.0)
 
     @property
     def mean(self):
@@ -104,3 +105,6 @@ class PointMass(Distribution):
 
     def variance(self):
         return np.zeros_like(self.value)
+
+    def covariance(self):
+        return np.zeros((*self.value.shape, *self.value.shape[-1:]))

@@ -41,6 +41,13 @@ class Gamma(ExponentialFamily):
     def variance(self):
         return self.shape / self.rate**2
 
+    def covariance(self):
+        """Covariance along the last axis; of a scalar, its variance."""
+        variance = self.variance()
+        if variance.ndim == 0:
+            return variance
+        return variance[..., None] * np.eye(variance.shape[-1])
+
     def expect(self):
         return {"value": self.mean, "log": self.mean_log}
 
@@ -58,7 +65,8 @@ class Gamma(ExponentialFamily):
 
     def entropies(self):
         """Entropy of each of the independent variables."""
-        return stats.gamma.entropy(self.shape) - np.log(self.rate)
+        a = self.shape
+        return a - np.log(self.rate) + special.gammaln(a) + (1.0 - a) * special.psi(a)
 
     def entropy(self):
         return float(np.sum(self.entropies()))
@@ -96,8 +104,9 @@ class Gamma(ExponentialFamily):
         terms = stats.gamma.logpdf(z, self.shape, scale=1.0 / self.rate)
         return terms.reshape(z.shape[0], -1).sum(axis=1)
 
-    def cdf(self, x):
-        return special.gammainc(self.shape, self.rate * x)
+    def sf(self, x):
+        """``P(value > x)``."""
+        return special.gammaincc(self.shape, self.rate * x)
 
     def distance(self, other):
         spread = np.sqrt(special.polygamma(1, self.shape))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from skvi.distributions.base import ExponentialFamily
+from skvi.linalg import as_matrix
 
 LOG_2PI = np.log(2.0 * np.pi)
 
@@ -40,7 +41,7 @@ class Gaussian(ExponentialFamily):
     def expect(self):
         return {
             "value": self.mean,
-            "outer": np.outer(self.mean, self.mean) + self.precision.covariance(),
+            "outer": np.outer(self.mean, self.mean) + as_matrix(self.covariance()),
         }
 
     def natural(self):

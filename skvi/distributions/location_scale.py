@@ -59,33 +59,39 @@ class LocationScaleMixture:
     def quantile(self, probabilities):
         """Quantiles, shape (n, q): one bracketed root per row and probability."""
         probabilities = np.atleast_1d(np.asarray(probabilities, dtype=np.float64))
-        out = np.empty((self.loc.shape[0], probabilities.shape[0]))
+        # Solved about each row's mean in units of its spread, so that a location far
+        # from zero costs no digits.
+        centre, unit = self.mean, self.scale @ self.weights
+        loc = (self.loc - centre[:, None]) / unit[:, None]
+        scale = self.scale / unit[:, None]
+        out = np.empty((loc.shape[0], probabilities.shape[0]))
         for k, prob in enumerate(probabilities):
-            each = self.loc + self.scale * _standard_ppf(prob, self.df)
-            low, high = each.min(axis=1), each.max(axis=1)
-            if self.weights.shape[0] == 1 or prob in (0.0, 1.0):
-                out[:, k] = low if prob < 0.5 else high
-            else:
-                out[:, k] = self._root(prob, low, high)
+            # An upper quantile is a lower one of -y: small tails keep their digits.
+            sign, tail = (1.0, prob) if prob <= 0.5 else (-1.0, 1.0 - prob)
+            root = self._lower_quantile(tail, sign * loc, scale)
+            out[:, k] = centre + sign * unit * root
         return out
 
-    def _root(self, prob, low, high):
-        """The mixture's quantile lies between those of its components."""
-        row = np.arange(low.shape[0])
-        unit = self.scale @ self.weights  # solve for y in units of each row's spread
-        centre = self.mean
+    def _lower_quantile(self, prob, loc, scale):
+        """Roots t of ``cdf(t) = prob`` for standardised components."""
+        if prob == 0.0:
+            return np.full(loc.shape[0], -np.inf)
+        each = loc + scale * _standard_ppf(prob, self.df)
+        # The mixture's quantile lies between those of its components.
+        low, high = each.min(axis=1), each.max(axis=1)
+        if self.weights.shape[0] == 1:
+            return low
+        row = np.arange(loc.shape[0])
 
         def excess(t, row):
-            y = centre[row] + unit[row] * t
-            z = (y[..., None] - self.loc[row]) / self.scale[row]
+            z = (t[..., None] - loc[row]) / scale[row]
             return _standard_cdf(z, self.df) @ self.weights - prob
 
         pad = 1e-9
-        bracket = (low - centre) / unit - pad, (high - centre) / unit + pad
-        result = elementwise.find_root(
-            excess, bracket, args=(row,), tolerances={"xatol": 1e-12, "xrtol": 1e-12}
-        )
-        return centre + unit * result.x
+        bracket = low - pad * (1.0 + np.abs(low)), high + pad * (1.0 + np.abs(high))
+        return elementwise.find_root(
+            excess, bracket, args=(row,), tolerances={"xatol": 1e-15, "xrtol": 1e-15}
+        ).x
 
 
 def _standard_cdf(z, df):

@@ -5,6 +5,7 @@ from scipy import special
 
 from skvi.distributions.base import ExponentialFamily
 from skvi.distributions.gaussian import LOG_2PI, Gaussian, as_rows
+from skvi.linalg import as_matrix
 
 
 class NormalGamma(ExponentialFamily):
@@ -41,6 +42,8 @@ class NormalGamma(ExponentialFamily):
         return self.noise.mean_inverse * self.blocks[name][1].variances()
 
     def covariance(self, name):
+        if name == self.noise_name:
+            return self.noise.covariance()
         return self.blocks[name][1].covariance() * self.noise.mean_inverse
 
     def expect(self):
@@ -49,8 +52,8 @@ class NormalGamma(ExponentialFamily):
         out = {"value": e["value"], "log": e["log"]}
         for name, (mean, precision) in self.blocks.items():
             out[name] = e["value"] * mean
-            outer = np.outer(mean, mean)
-            out[f"{name}_outer"] = e["value"] * outer + precision.covariance()
+            outer = e["value"] * np.outer(mean, mean)
+            out[f"{name}_outer"] = outer + as_matrix(precision.covariance())
         return out
 
     def natural(self):

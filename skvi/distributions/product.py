@@ -80,7 +80,8 @@ class Rescaled(Distribution):
     ----------
     inner : Distribution with ``names``
     scale, shift : dict of str to float or array
-        Names that are missing keep their units.
+        Names that are missing keep their units. A scale has the variable's own shape,
+        because every coordinate counts in the volume.
     """
 
     def __init__(self, inner, scale, shift):

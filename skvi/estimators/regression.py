@@ -661,7 +661,7 @@ class _Frame:
             / design.y_scale**2,
             "weight_precision_": np.array([e["lambda"] for e in expected]),
             "noise_collapse_probability_": np.array(
-                [1.0 - float(q.noise_cdf(COLLAPSED_SD**-2)) for q in posteriors]
+                [float(q.noise_sf(COLLAPSED_SD**-2)) for q in posteriors]
             ),
             "y_offset_": design.y_mean,
             "y_scale_": design.y_scale,

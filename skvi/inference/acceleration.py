@@ -15,12 +15,8 @@ class Anderson:
     """Differences of the last iterates and residuals, and the point they point at."""
 
     def __init__(self, depth=DEPTH):
-        self.depth = depth
-        self.reset()
-
-    def reset(self):
-        self.iterates = deque(maxlen=self.depth + 1)
-        self.images = deque(maxlen=self.depth + 1)
+        self.iterates = deque(maxlen=depth + 1)
+        self.images = deque(maxlen=depth + 1)
 
     def propose(self, model, q, plain, values):
         """The extrapolated posterior, or None to take the plain step."""

@@ -68,6 +68,11 @@ class Convergence:
         return rise <= self.tol and distance_left <= REMAINING_SD
 
 
+def _evaluate(model, driver, q):
+    statistics = driver.evaluate(q)
+    return statistics, model.elbo_terms(statistics, q)
+
+
 def climb(model, driver, q, *, max_iter, tol, accelerate=True, on_iteration=None):
     """Maximise the ELBO from q.
 
@@ -96,15 +101,13 @@ def climb(model, driver, q, *, max_iter, tol, accelerate=True, on_iteration=None
     mixer = Anderson() if accelerate and driver.extrapolates else None
     path, fallback, fit = [], None, None
     for iteration in range(max_iter + 1):
-        statistics = driver.evaluate(q)
-        terms = model.elbo_terms(statistics, q)
+        # An extrapolation may land where numbers overflow; it is then dropped.
+        with np.errstate(all="ignore" if fallback is not None else None):
+            statistics, terms = _evaluate(model, driver, q)
         elbo = sum(terms.values())
         if fallback is not None and not elbo >= path[-1] - SLACK * abs(path[-1]):
-            # The extrapolation lost: take the plain step that it replaced.
             q, fallback = fallback, None
-            mixer.reset()
-            statistics = driver.evaluate(q)
-            terms = model.elbo_terms(statistics, q)
+            statistics, terms = _evaluate(model, driver, q)
             elbo = sum(terms.values())
         path.append(float(elbo))
         plain = driver.advance(q, statistics)

@@ -28,7 +28,8 @@ class GridDensity:
 
     def __init__(self, nodes, log_unnormalised):
         self.nodes = nodes
-        step = nodes[1] - nodes[0]
+        # Averaged: one difference of two nodes far from zero has lost digits.
+        step = (nodes[-1] - nodes[0]) / (len(nodes) - 1)
         self.log_mass = float(logsumexp(log_unnormalised) + np.log(step))
         self.log_density = log_unnormalised - self.log_mass
         weights = np.exp(self.log_density) * step

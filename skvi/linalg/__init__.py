@@ -3,6 +3,7 @@
 from skvi.linalg.covariance import (
     DenseCovariance,
     ScaledInverse,
+    as_matrix,
     scaled_covariance,
     symmetric_operator,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "ScaledInverse",
     "SparseRows",
     "Spectrum",
+    "as_matrix",
     "scaled_covariance",
     "symmetric_operator",
 ]

@@ -72,12 +72,21 @@ def symmetric_operator(dim, matmat):
     )
 
 
+def as_matrix(covariance):
+    """A matrix or LinearOperator as a matrix: for few dimensions."""
+    if isinstance(covariance, LinearOperator):
+        return covariance @ np.eye(covariance.shape[0])
+    return covariance
+
+
 def scaled_covariance(covariance, scale):
-    """``diag(scale) C diag(scale)`` of a matrix or a LinearOperator."""
-    scale = np.broadcast_to(scale, covariance.shape[:1])
-    if not isinstance(covariance, LinearOperator):
-        return covariance * scale[:, None] * scale
-    return symmetric_operator(
-        covariance.shape[0],
-        lambda M: scale[:, None] * covariance.matmat(scale[:, None] * M),
-    )
+    """``diag(scale) C diag(scale)`` of a matrix, a LinearOperator or a variance."""
+    if isinstance(covariance, LinearOperator):
+        column = np.broadcast_to(scale, covariance.shape[:1])[:, None]
+        return symmetric_operator(
+            covariance.shape[0], lambda M: column * covariance.matmat(column * M)
+        )
+    if np.ndim(covariance) == 0:
+        return covariance * np.square(scale)
+    scale = np.broadcast_to(scale, covariance.shape[:-1])
+    return covariance * scale[..., :, None] * scale[..., None, :]

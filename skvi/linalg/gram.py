@@ -120,6 +120,8 @@ class FactorGram:
         n = self.rows.shape[0]
         kernel = np.zeros((n, n))
         for _, block in self.rows.column_blocks():
+            # Products of float32 would leave a centred matrix one direction too many.
+            block = block.astype(np.float64, copy=False)
             kernel += block @ block.T
         values, vectors = linalg.eigh(
             kernel, driver="evd", check_finite=False, overwrite_a=True

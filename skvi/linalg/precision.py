@@ -125,7 +125,8 @@ class DualPrecision:
         n = rows.shape[0]
         kernel = np.eye(n)
         for cols, block in rows.column_blocks():
-            kernel += (block / self.ridge[cols]) @ block.T
+            scaled = block / np.sqrt(self.ridge[cols])
+            kernel += scaled @ scaled.T  # one operand twice: BLAS does half the work
         self.factor = _cholesky(kernel, "dual matrix")
         self._variances = None
 
@@ -149,7 +150,7 @@ class DualPrecision:
                 explained = (self._whiten(block / self.ridge[cols]) ** 2).sum(axis=0)
                 out[cols] = 1.0 / self.ridge[cols] - explained
             self._variances = out
-        return self._variances
+        return self._variances.copy()
 
     def covariance(self):
         """The covariance as a LinearOperator: p x p is never formed."""

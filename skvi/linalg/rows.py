@@ -47,9 +47,8 @@ class SparseRows:
     """Rows whose matrix stays sparse (CSC); centring is a rank-one correction."""
 
     def __init__(self, matrix, root_weight, mean, scale):
-        self.matrix = matrix
+        self.matrix, self.mean = _centre_full_columns(matrix, mean)
         self.root_weight = root_weight
-        self.mean = mean
         self.scale = scale
         self.shape = matrix.shape
 
@@ -69,3 +68,18 @@ class SparseRows:
         weighted = (M.T * self.root_weight).T
         total = np.multiply.outer(self.mean, weighted.sum(axis=0))
         return ((self.matrix.T @ weighted - total).T / self.scale).T
+
+
+def _centre_full_columns(matrix, mean):
+    """(matrix, mean) with the columns that hold no zero centred in place of their mean.
+
+    Zeros keep a column's mean within sqrt(n) sds. Without one it may be far from zero,
+    and the rank-one correction would then be a difference of large numbers.
+    """
+    matrix, mean = matrix.copy(), np.array(mean, dtype=np.float64)
+    matrix.sum_duplicates()
+    for j in np.flatnonzero(np.diff(matrix.indptr) == matrix.shape[0]):
+        column = slice(matrix.indptr[j], matrix.indptr[j + 1])
+        matrix.data[column] = matrix.data[column] - mean[j]
+        mean[j] = 0.0
+    return matrix, mean

@@ -94,8 +94,8 @@ class FactorisedPosterior(Product):
         return self._absorb(model, values, mean, noise, lam)
 
     def coordinates(self):
-        # Means in units of about one posterior sd, beside logs: all of order one.
-        parts = [self.coef.mean * np.sqrt(self.coef.precision.values)]
+        # The sweeps are linear in the means, so the means are extrapolated as they are.
+        parts = [self.coef.mean]
         for factor in (self.noise, self.weight_precision):
             if not is_known(factor):
                 parts.append(np.log(np.atleast_1d(factor.rate)))
@@ -112,8 +112,7 @@ class FactorisedPosterior(Product):
                 factor, rest = Gamma(factor.shape, rate), rest[size:]
             factors.append(factor)
         noise, lam = factors
-        spread = np.sqrt(noise.mean * (values["gram"].diagonal() + lam.mean))
-        return self._absorb(model, values, coordinates[:p] / spread, noise, lam)
+        return self._absorb(model, values, coordinates[:p], noise, lam)
 
     def expect(self):
         tau, lam = self.noise.expect(), self.weight_precision.expect()
@@ -138,8 +137,9 @@ class FactorisedPosterior(Product):
     def noise_variance(self):
         return self.noise.mean_inverse
 
-    def noise_cdf(self, precision):
-        return self.noise.cdf(precision)
+    def noise_sf(self, precision):
+        """P(tau > precision)."""
+        return self.noise.sf(precision)
 
     def coef_law(self, model, values, linear_response=False):
         """Covariance of w: diagonal as in q, or corrected by linear response."""

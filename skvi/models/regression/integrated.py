@@ -168,11 +168,10 @@ class IntegratedPosterior(Distribution):
     def _noise_variances(self):
         return np.broadcast_to(self.given.noise.mean_inverse, self.weights.shape)
 
-    def noise_cdf(self, precision):
-        return float(
-            self.weights
-            @ np.broadcast_to(self.given.noise.cdf(precision), self.weights.shape)
-        )
+    def noise_sf(self, precision):
+        """P(tau > precision)."""
+        given = np.broadcast_to(self.given.noise.sf(precision), self.weights.shape)
+        return float(self.weights @ given)
 
     def coef_law(self, model, values, linear_response=False):
         """The exact covariance of w: linear response has nothing to add."""

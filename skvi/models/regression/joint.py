@@ -140,8 +140,9 @@ class JointPosterior(Product):
     def noise_variance(self):
         return self.joint.noise.mean_inverse
 
-    def noise_cdf(self, precision):
-        return self.joint.noise.cdf(precision)
+    def noise_sf(self, precision):
+        """P(tau > precision)."""
+        return self.joint.noise.sf(precision)
 
     def predictive(self, rows, law, level=True, noise=True):
         """A new y at standardised rows (or its parts: level, rows @ w): a Student-t each."""

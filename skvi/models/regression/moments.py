@@ -48,6 +48,15 @@ class Design:
     cross: np.ndarray
     square: np.ndarray
 
+    def __post_init__(self):
+        with np.errstate(over="ignore", under="ignore"):
+            variance = self.y_scale**2
+        if not np.all(np.isfinite(variance) & (variance > 0.0)):
+            raise ValueError(
+                f"y has a standard deviation of {self.y_scale.max():.3g}, whose square "
+                "is no float: measure y in other units."
+            )
+
 
 def _scale(variance, mean):
     """Standard deviations; a column that is constant up to rounding gets |mean| or 1.
@@ -65,20 +74,21 @@ class Moments:
     Build with :meth:`from_rows`.
     """
 
-    def __init__(self, n_features, weight, mean, scatter):
+    def __init__(self, n_features, weight, mean, scatter, unit):
         self.n_features = n_features
         self.weight = weight
         self.mean = mean
         self.scatter = scatter
+        self.unit = unit  # powers of two that the columns were divided by
 
     @classmethod
     def from_rows(cls, X, Y, sample_weight=None, n_jobs=None):
         """Moments of rows: X (n, p) dense or sparse, Y (n, t), weights (n,) or None."""
+        unit = _units(X, Y)
+        X, Y = _divide(X, unit[: X.shape[1]]), _divide(Y, unit[X.shape[1] :])
         if X.shape[0] <= X.shape[1]:
-            return RowMoments(X, Y, sample_weight)
-        if sparse.issparse(X):
-            return cls(X.shape[1], *_sparse_scatter(X, Y, sample_weight))
-        return cls(X.shape[1], *_dense_scatter(X, Y, sample_weight, n_jobs))
+            return RowMoments(X, Y, sample_weight, unit)
+        return cls(X.shape[1], *_scatter(X, Y, sample_weight, n_jobs), unit)
 
     def __add__(self, other):
         return self._merge(other.condensed())
@@ -86,13 +96,22 @@ class Moments:
     def condensed(self):
         return self
 
+    def in_units(self, unit):
+        """The same moments of columns divided by other powers of two."""
+        if np.array_equal(unit, self.unit):
+            return self
+        ratio = self.unit / unit
+        scatter = self.scatter * ratio * ratio[:, None]
+        return Moments(self.n_features, self.weight, self.mean * ratio, scatter, unit)
+
     def _merge(self, other):
+        other = other.in_units(self.unit)
         weight = self.weight + other.weight
         shift = other.mean - self.mean
         scatter = self.scatter + other.scatter
         scatter += (self.weight * other.weight / weight) * np.outer(shift, shift)
         mean = self.mean + (other.weight / weight) * shift
-        return Moments(self.n_features, weight, mean, scatter)
+        return Moments(self.n_features, weight, mean, scatter, self.unit)
 
     def design(self, fit_intercept=True):
         p = self.n_features
@@ -100,20 +119,25 @@ class Moments:
         if not fit_intercept:
             scatter = scatter + self.weight * np.outer(mean, mean)
             mean = np.zeros_like(mean)
+        if not np.all(np.isfinite(scatter)):
+            raise ValueError(
+                "The squares of X or y overflow: columns hold values of very different "
+                "magnitude. Rescale them, for instance by StandardScaler."
+            )
         scale, varies = _scale(np.diag(scatter) / self.weight, mean)
-        x_scale, y_scale = scale[:p], scale[p:]
         # A constant column or target carries rounding only: its moments are zero.
         keep = varies / scale
         gram = scatter[:p, :p] * keep[:p, None]
         gram *= keep[:p]
         cross = scatter[:p, p:] * np.multiply.outer(keep[:p], keep[p:])
         square = np.diag(scatter)[p:] * keep[p:] ** 2
+        mean, scale = mean * self.unit, scale * self.unit
         return Design(
             self.weight,
             mean[:p],
-            x_scale,
+            scale[:p],
             mean[p:],
-            y_scale,
+            scale[p:],
             DenseGram(gram),
             cross,
             square,
@@ -123,8 +147,9 @@ class Moments:
 class RowMoments(Moments):
     """The rows of a wide matrix, kept as they came: n <= p makes them the thin factor."""
 
-    def __init__(self, X, Y, sample_weight):
+    def __init__(self, X, Y, sample_weight, unit):
         self.n_features = X.shape[1]
+        self.unit = unit
         self.X = X
         self.Y = Y
         self.sample_weight = sample_weight
@@ -133,12 +158,20 @@ class RowMoments(Moments):
 
     def condensed(self):
         """The same rows as a scatter matrix."""
-        scatter = _sparse_scatter if sparse.issparse(self.X) else _dense_scatter
-        return Moments(self.n_features, *scatter(self.X, self.Y, self.sample_weight))
+        moments = _scatter(self.X, self.Y, self.sample_weight)
+        return Moments(self.n_features, *moments, self.unit)
+
+    def in_units(self, unit):
+        if np.array_equal(unit, self.unit):
+            return self
+        ratio, p = self.unit / unit, self.n_features
+        X, Y = _divide(self.X, 1.0 / ratio[:p]), _divide(self.Y, 1.0 / ratio[p:])
+        return RowMoments(X, Y, self.sample_weight, unit)
 
     def __add__(self, other):
         if not isinstance(other, RowMoments):
             return other + self
+        other = other.in_units(self.unit)
         n = self.X.shape[0] + other.X.shape[0]
         if n > self.n_features:
             return self.condensed()._merge(other.condensed())
@@ -151,6 +184,7 @@ class RowMoments(Moments):
             stack([self.X, other.X]),
             np.vstack([self.Y, other.Y]),
             np.concatenate(weights),
+            self.unit,
         )
 
     def design(self, fit_intercept=True):
@@ -182,21 +216,58 @@ class RowMoments(Moments):
         build = SparseRows if sparse.issparse(X) else DenseRows.standardise
         rows = build(X, root, x_mean, divisor)
         targets = (Y - y_mean) * (y_varies / y_scale) * root[:, None]
+        x_unit, y_unit = self.unit[:p], self.unit[p:]
         return Design(
             self.weight,
-            x_mean,
-            x_scale,
-            y_mean,
-            y_scale,
+            x_mean * x_unit,
+            x_scale * x_unit,
+            y_mean * y_unit,
+            y_scale * y_unit,
             FactorGram(rows),
             rows.tdot(targets),
             np.einsum("ij,ij->j", targets, targets),
         )
 
 
-def _centred(total, shift, weight_index=-1):
+def _sampled(n):
+    """Indices of at most N_SHIFT_ROWS rows, spread over all."""
+    return np.unique(np.linspace(0, n - 1, min(n, N_SHIFT_ROWS)).astype(np.intp))
+
+
+def _units(X, Y):
+    """Powers of two near columns so large or small that their squares would overflow.
+
+    One for all other columns: dividing by a power of two changes no digit, but it
+    takes a copy.
+    """
+    rows = _sampled(X.shape[0])
+    largest = abs(X[rows]).max(axis=0)
+    if sparse.issparse(X):
+        largest = largest.toarray().ravel()
+    largest = np.concatenate([largest, np.abs(Y[rows]).max(axis=0)])
+    exponent = np.frexp(largest.astype(np.float64))[1]
+    limit = 30 if X.dtype == np.float32 else 250
+    return np.ldexp(1.0, np.where(np.abs(exponent) > limit, exponent, 0))
+
+
+def _divide(columns, unit):
+    if np.all(unit == 1.0):
+        return columns
+    if sparse.issparse(columns):
+        return columns.multiply(1.0 / unit).asformat(columns.format)
+    return columns / unit.astype(columns.dtype)
+
+
+def _scatter(X, Y, sample_weight, n_jobs=None):
+    """(weight, mean, scatter) of the columns of [X, Y]."""
+    if sparse.issparse(X):
+        return _sparse_scatter(X, Y, sample_weight)
+    return _dense_scatter(X, Y, sample_weight, n_jobs)
+
+
+def _centred(total, shift):
     """(weight, mean, scatter) from the moments of [X, Y, 1] about a shift."""
-    weight = float(total[weight_index, weight_index])
+    weight = float(total[-1, -1])
     offset = total[:-1, -1] / weight
     scatter = total[:-1, :-1] - weight * np.outer(offset, offset)
     return weight, shift + offset, scatter
@@ -206,7 +277,7 @@ def _dense_scatter(X, Y, sample_weight, n_jobs=None):
     n, p = X.shape
     width = p + Y.shape[1] + 1
     dtype = X.dtype
-    sampled = np.unique(np.linspace(0, n - 1, min(n, N_SHIFT_ROWS)).astype(np.intp))
+    sampled = _sampled(n)
     # The shift is a number of X's own type, so that subtracting it rounds least.
     x_shift = X[sampled].mean(axis=0, dtype=np.float64).astype(dtype)
     y_shift = Y[sampled].mean(axis=0)
@@ -239,7 +310,7 @@ def _dense_scatter(X, Y, sample_weight, n_jobs=None):
     return _centred(total, np.concatenate([x_shift, y_shift]).astype(np.float64))
 
 
-def _sparse_scatter(X, Y, sample_weight, n_jobs=None):
+def _sparse_scatter(X, Y, sample_weight):
     n, p = X.shape
     weight = np.ones(n) if sample_weight is None else sample_weight
     csc = X.tocsc().astype(np.float64)

@@ -1,0 +1,721 @@
+"""Properties that every distribution has, and what is particular to each.
+
+A distribution that ``skvi.distributions`` makes public needs an instance in
+``INSTANCES`` (or in ``MARGINALS``, for the laws of predictions); the property tests
+below then run on it.
+"""
+
+import numpy as np
+import pytest
+from scipy import special, stats
+from scipy.integrate import tanhsinh
+
+import skvi.distributions
+from skvi.distributions import (
+    Dirichlet,
+    Distribution,
+    ExponentialFamily,
+    Gamma,
+    Gaussian,
+    LocationScaleMixture,
+    NormalGamma,
+    PointMass,
+    Product,
+    Rescaled,
+)
+from skvi.inference.quadrature import GridDensity, gamma_nodes, integrate
+from skvi.linalg import (
+    DensePrecision,
+    DenseRows,
+    DiagonalPrecision,
+    DualPrecision,
+    as_matrix,
+)
+
+N_DRAWS = 40_000
+
+
+def spd(dim, seed):
+    """A positive definite matrix that is far from diagonal."""
+    factor = np.random.default_rng(seed).standard_normal((dim + 2, dim))
+    return factor.T @ factor + 0.5 * np.eye(dim)
+
+
+MATRIX = spd(3, 0)
+MEAN = np.array([1.0, -2.0, 0.3])
+ROWS = DenseRows(np.random.default_rng(1).standard_normal((2, 4)))
+RIDGE = np.array([1.0, 2.0, 0.7, 1.5])
+
+
+def two_blocks(noise):
+    return NormalGamma(
+        {
+            "coef": (MEAN, DensePrecision(MATRIX)),
+            "level": (np.array([0.7]), DiagonalPrecision([3.0])),
+        },
+        noise,
+    )
+
+
+def mixed_product():
+    return Product(
+        {
+            "joint": two_blocks(Gamma(5.0, 2.0)),
+            "scale": Gamma([4.0, 9.0], [1.0, 30.0]),
+            "shares": Dirichlet([2.0, 3.5, 1.2]),
+            "known": PointMass(2.5),
+        }
+    )
+
+
+INSTANCES = {
+    "gamma scalar": Gamma(2.5, 0.7),
+    "gamma of small shape": Gamma(0.3, 2.0),
+    "gamma array": Gamma([[0.5, 3.0, 40.0]], [[2.0], [0.1]]),
+    "gaussian full": Gaussian(MEAN, DensePrecision(MATRIX)),
+    "gaussian diagonal": Gaussian(MEAN, DiagonalPrecision([0.2, 1.0, 30.0])),
+    "gaussian dual": Gaussian(np.arange(4.0), DualPrecision(ROWS, RIDGE)),
+    "normal-gamma": NormalGamma(
+        {"coef": (MEAN, DensePrecision(MATRIX))}, Gamma(6.0, 2.0)
+    ),
+    "normal-gamma diagonal": NormalGamma(
+        {"x": (MEAN, DiagonalPrecision([0.2, 1.0, 30.0]))}, Gamma(6.0, 4.0), "tau"
+    ),
+    "normal-gamma of two blocks": two_blocks(Gamma(5.0, 2.0)),
+    "normal-gamma of known noise": two_blocks(PointMass(4.0)),
+    "dirichlet": Dirichlet([0.4, 3.0, 1.0, 12.0]),
+    "dirichlet array": Dirichlet([[0.5, 2.0, 5.0], [30.0, 20.0, 1.0]]),
+    "point mass": PointMass(3.0),
+    "point mass array": PointMass([0.5, 2.0]),
+    "product": mixed_product(),
+    "rescaled": Rescaled(
+        mixed_product(),
+        {"coef": np.array([1e-3, 5.0, -2.0]), "level": 40.0, "noise_precision": 1e-4},
+        {"level": 1000.0, "coef": np.array([0.0, 1.0, 2.0])},
+    ),
+}
+MARGINALS = {
+    "student-t": LocationScaleMixture(
+        np.array([0.2, 0.5, 0.3]),
+        np.array([3.5, 12.0, 5.0]),
+        np.array([[0.0, 1.0, 3.0], [-5.0, 5.0, 0.0], [100.0, 101.0, 99.0]]),
+        np.array([[1.0, 0.5, 2.0], [0.3, 0.2, 1.0], [1.0, 4.0, 0.1]]),
+    ),
+    "gaussian": LocationScaleMixture(
+        np.array([0.6, 0.4]),
+        np.inf,
+        np.array([[0.0, 4.0], [1.0, 1.0]]),
+        np.array([[1.0, 0.5], [3.0, 0.1]]),
+    ),
+    "one student-t": LocationScaleMixture(
+        np.ones(1), np.array([6.0]), np.array([[2.0], [-1.0]]), np.array([[3.0], [0.1]])
+    ),
+    "equal components": LocationScaleMixture(
+        np.array([0.3, 0.7]), 4.0, np.full((1, 2), 1e3), np.full((1, 2), 1e-2)
+    ),
+    "student-t and gaussian": LocationScaleMixture(
+        np.array([0.5, 0.5]),
+        np.array([8.0, np.inf]),
+        np.array([[-1.0, 1.0]]),
+        np.array([[1.0, 0.5]]),
+    ),
+}
+
+each_instance = pytest.mark.parametrize("name", INSTANCES)
+exponential = [k for k, q in INSTANCES.items() if isinstance(q, ExponentialFamily)]
+# A normal-gamma whose noise is known is Gaussian: it has no statistic of the noise.
+exponential.remove("normal-gamma of known noise")
+each_family = pytest.mark.parametrize("name", exponential)
+each_marginal = pytest.mark.parametrize("name", MARGINALS)
+
+
+def test_every_public_distribution_has_an_instance():
+    tested = {type(q) for q in [*INSTANCES.values(), *MARGINALS.values()]}
+    public = {getattr(skvi.distributions, name) for name in skvi.distributions.__all__}
+    assert public - {Distribution, ExponentialFamily} == tested
+
+
+def draw(q, n=N_DRAWS):
+    return q.sample(n, np.random.default_rng(0))
+
+
+def assert_estimates(samples, expected, n_errors=4.5):
+    """Means over draws agree within standard errors, and those are not wide."""
+    mean, error = samples.mean(axis=0), samples.std(axis=0) / np.sqrt(len(samples))
+    assert np.all(np.abs(mean - expected) <= n_errors * error + 1e-12 * np.abs(mean))
+
+
+# -- every exponential family ----------------------------------------------------------
+
+
+def numerical_gradient(function, natural):
+    """Central differences of the log normaliser in every natural parameter."""
+    names = list(natural)
+    shapes = [np.shape(natural[name]) for name in names]
+    cuts = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])[:-1]
+    start = np.concatenate([np.ravel(natural[name]) for name in names])
+
+    def at(flat):
+        parts = np.split(flat, cuts)
+        pairs = zip(names, parts, shapes)
+        return float(function({name: part.reshape(s) for name, part, s in pairs}))
+
+    gradient = np.empty_like(start)
+    for i, value in enumerate(start):
+        h = 2e-3 * max(1e-1, abs(value))
+        unit = np.zeros_like(start)
+        unit[i] = h
+        near, far = (at(start + k * unit) - at(start - k * unit) for k in (1, 2))
+        gradient[i] = (8.0 * near - far) / (12.0 * h)  # of fourth order
+    pairs = zip(names, np.split(gradient, cuts), shapes)
+    return {name: part.reshape(shape) for name, part, shape in pairs}
+
+
+@each_family
+def test_expected_statistics_are_the_gradient_of_the_log_normaliser(name):
+    q = INSTANCES[name]
+    gradient = numerical_gradient(q.log_normalizer, q.natural())
+    expected = q.expect()
+    assert gradient.keys() == expected.keys() == q.statistics(draw(q, 2)).keys()
+    for key, value in expected.items():
+        scale = np.max(np.abs(value))
+        np.testing.assert_allclose(gradient[key], value, rtol=1e-7, atol=1e-7 * scale)
+
+
+@each_family
+def test_expected_statistics_are_sample_means(name):
+    q = INSTANCES[name]
+    statistics = q.statistics(draw(q))
+    for key, expected in q.expect().items():
+        assert_estimates(statistics[key], expected)
+
+
+def log_base(q, z):
+    """``log h(z)``: the measure that makes the statistics log z and z natural."""
+    if isinstance(q, Gaussian):
+        return 0.0
+    if isinstance(q, NormalGamma):
+        return -np.log(z[q.noise_name])
+    return -np.log(z).reshape(len(z), -1).sum(axis=1)
+
+
+@each_family
+def test_log_density_is_that_of_the_natural_parameters(name):
+    q = INSTANCES[name]
+    z = draw(q, 50)
+    natural, statistics = q.natural(), q.statistics(z)
+    assert natural.keys() == statistics.keys()
+    inner = sum(
+        (natural[key] * value).reshape(50, -1).sum(axis=1)
+        for key, value in statistics.items()
+    )
+    expected = inner - q.log_normalizer(natural) + log_base(q, z)
+    np.testing.assert_allclose(q.log_density(z), expected, rtol=1e-10, atol=1e-10)
+
+
+# -- every distribution ----------------------------------------------------------------
+
+
+@each_instance
+def test_entropy_is_the_mean_of_minus_log_density(name):
+    q = INSTANCES[name]
+    assert np.ndim(q.entropy()) == 0
+    assert_estimates(-q.log_density(draw(q)), q.entropy())
+
+
+def variables(q):
+    """(name or None, draws as (n, ..., dim), covariance) of every variable."""
+    z = draw(q)
+    if q.names is None:
+        return [(None, z, q.covariance())]
+    assert tuple(sorted(z)) == tuple(sorted(q.names))
+    return [(name, z[name], q.covariance(name)) for name in q.names]
+
+
+@each_instance
+def test_covariances_are_sample_covariances(name):
+    for _, z, covariance in variables(INSTANCES[name]):
+        covariance = as_matrix(covariance)
+        centred = z - z.mean(axis=0)
+        if z.ndim == 1:
+            products = centred**2
+        else:
+            products = centred[..., :, None] * centred[..., None, :]
+        assert np.shape(covariance) == products.shape[1:]
+        assert_estimates(products, covariance)
+
+
+with_moments = [
+    k for k, q in INSTANCES.items() if not isinstance(q, (Product, Rescaled))
+]
+
+
+@pytest.mark.parametrize("name", with_moments)
+def test_means_and_variances_are_those_of_the_draws(name):
+    q = INSTANCES[name]
+    z = draw(q)
+    if q.names is None:
+        assert_estimates(z, q.mean)
+        assert_estimates((z - z.mean(axis=0)) ** 2, q.variance())
+    else:
+        for key in q.names:
+            assert_estimates(z[key], q.mean[key])
+            centred = z[key] - z[key].mean(axis=0)
+            assert_estimates(centred**2, q.variance(key))
+
+
+@each_instance
+def test_draws_have_the_first_axis_and_are_reproducible(name):
+    q = INSTANCES[name]
+    first, again, other = draw(q, 7), draw(q, 7), q.sample(7, np.random.default_rng(1))
+    for z in (first, other):
+        assert q.log_density(z).shape == (7,)
+    np.testing.assert_array_equal(q.log_density(first), q.log_density(again))
+    if not isinstance(q, PointMass):
+        assert np.all(q.log_density(first) != q.log_density(other))
+
+
+@each_instance
+def test_distance_to_itself_is_zero(name):
+    assert INSTANCES[name].distance(INSTANCES[name]) == 0.0
+
+
+def test_distance_is_in_standard_deviations():
+    q = Gaussian(MEAN, DensePrecision(MATRIX))
+    sd = np.sqrt(np.diag(np.linalg.inv(MATRIX)))
+    moved = Gaussian(MEAN + [0.0, -2.0 * sd[1], sd[2]], q.precision)
+    assert q.distance(moved) == pytest.approx(2.0)
+    # Of positive variables the logs are compared.
+    gamma = Gamma([3.0, 5.0], [1.0, 2.0])
+    sd = np.sqrt(special.polygamma(1, 5.0))
+    assert gamma.distance(Gamma([3.0, 5.0], [1.0, 2.0 * np.exp(sd)])) == pytest.approx(
+        1.0
+    )
+    shares = Dirichlet([3.0, 5.0])
+    sd = np.log(draw(shares)).std(axis=0)
+    other = Dirichlet([4.0, 5.0])
+    expected = np.max(np.abs(shares.mean_log - other.mean_log) / sd)
+    assert shares.distance(other) == pytest.approx(expected, rel=0.02)
+    # One component is sure to have the whole.
+    assert Dirichlet([3.0]).distance(Dirichlet([4.0])) == 0.0
+    joint, sd = two_blocks(Gamma(5.0, 2.0)), np.sqrt(0.4 / 3.0)
+    blocks = {**joint.blocks, "level": (np.array([0.7 - sd]), DiagonalPrecision([3.0]))}
+    assert joint.distance(NormalGamma(blocks, joint.noise)) == pytest.approx(1.0)
+    product = Product({"a": q, "b": gamma})
+    assert product.distance(Product({"a": moved, "b": gamma})) == pytest.approx(2.0)
+    assert product.distance(Product({"a": q, "b": gamma})) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("prior", "other"),
+    [
+        (Gamma(2.0, 3.0), Gamma([5.0, 0.6], [1.0, 4.0])),
+        (Gamma([2.0, 9.0], 3.0), PointMass([0.4, 5.0])),
+        (Dirichlet([0.5, 2.0, 1.0]), Dirichlet([3.0, 1.5, 8.0])),
+        (Dirichlet([[0.5, 2.0], [4.0, 4.0]]), Dirichlet([[3.0, 1.5], [1.0, 8.0]])),
+    ],
+    ids=["gamma", "gamma of a point", "dirichlet", "dirichlet array"],
+)
+def test_expected_log_density_is_the_mean_over_the_other(prior, other):
+    z = draw(other)
+    # A prior of one variable may stand for several that are alike.
+    log_density = prior.log_density(z)
+    if isinstance(prior, Gamma) and prior.shape.ndim == 0:
+        log_density = stats.gamma.logpdf(z, 2.0, scale=1.0 / 3.0).sum(axis=1)
+    assert_estimates(log_density, prior.expected_log_density(other))
+
+
+# -- each against scipy ----------------------------------------------------------------
+
+
+def test_gamma_is_that_of_scipy():
+    q = Gamma([0.5, 3.0], [2.0, 0.1])
+    z = draw(q, 20)
+    scale = [0.5, 10.0]
+    expected = stats.gamma.logpdf(z, [0.5, 3.0], scale=scale)
+    np.testing.assert_allclose(q.log_density(z), expected.sum(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(
+        q.entropies(), stats.gamma.entropy([0.5, 3.0], scale=scale), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        q.sf(1.5), stats.gamma.sf(1.5, [0.5, 3.0], scale=scale), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        Gamma([3.0, 1.0], 2.0).mean_inverse,
+        [stats.invgamma.mean(3.0, scale=2.0), np.inf],
+    )
+
+
+@pytest.mark.parametrize("shape", [0.3, 5.0, 1e6])
+def test_gamma_absorbs_by_bayes_rule(shape):
+    prior, log, value = Gamma(shape, 2.0), 1.5, 0.7
+    after = prior.absorb(log, value)
+    x = np.linspace(0.5, 1.5, 5) * after.mean
+    expected = prior.log_density(x) + log * np.log(x) - value * x
+    expected -= prior.log_absorbed(log, value)
+    np.testing.assert_allclose(after.log_density(x), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["gaussian full", "gaussian diagonal"])
+def test_gaussian_is_that_of_scipy(name):
+    q = INSTANCES[name]
+    covariance = (
+        np.linalg.inv(MATRIX)
+        if name == "gaussian full"
+        else np.diag(1.0 / np.array([0.2, 1.0, 30.0]))
+    )
+    law = stats.multivariate_normal(MEAN, covariance)
+    z = draw(q, 20)
+    np.testing.assert_allclose(q.log_density(z), law.logpdf(z), rtol=1e-10)
+    assert q.entropy() == pytest.approx(law.entropy(), rel=1e-12)
+    np.testing.assert_allclose(q.covariance(), covariance, rtol=1e-12, atol=1e-15)
+
+
+def normal_given(q, z):
+    """``log p(blocks | tau)`` by scipy, a draw at a time."""
+    total = np.zeros(len(z["noise_precision"]))
+    for i, tau in enumerate(z["noise_precision"]):
+        total[i] = stats.multivariate_normal.logpdf(
+            z["coef"][i], MEAN, np.linalg.inv(tau * MATRIX)
+        ) + stats.norm.logpdf(z["level"][i, 0], 0.7, 1.0 / np.sqrt(3.0 * tau))
+    return total
+
+
+def test_normal_gamma_is_that_of_scipy():
+    q = two_blocks(Gamma(5.0, 2.0))
+    z = draw(q, 20)
+    expected = normal_given(q, z)
+    expected += stats.gamma.logpdf(z["noise_precision"], 5.0, scale=0.5)
+    np.testing.assert_allclose(q.log_density(z), expected, rtol=1e-10)
+
+
+def test_normal_gamma_of_known_noise_is_gaussian():
+    q = two_blocks(PointMass(4.0))
+    z = draw(q, 20)
+    assert np.all(z["noise_precision"] == 4.0)
+    np.testing.assert_allclose(q.log_density(z), normal_given(q, z), rtol=1e-10)
+    law = stats.multivariate_normal(MEAN, np.linalg.inv(4.0 * MATRIX))
+    level = stats.norm.entropy(scale=1.0 / np.sqrt(12.0))
+    assert q.entropy() == pytest.approx(law.entropy() + level, rel=1e-12)
+
+
+def test_marginal_of_normal_gamma_is_student_t():
+    shape, rate = 2.5, 0.8
+    q = NormalGamma({"coef": (MEAN, DensePrecision(MATRIX))}, Gamma(shape, rate))
+    marginal = stats.multivariate_t(
+        MEAN, np.linalg.inv(MATRIX) * rate / shape, df=2.0 * shape
+    )
+    x = MEAN + np.array([[0.0, 0.0, 0.0], [1.0, -1.0, 0.5], [8.0, 3.0, -9.0]])
+
+    for row in x:
+
+        def log_density(log_tau, row=row):
+            tau = np.exp(log_tau)
+            z = {"coef": np.tile(row, (len(tau), 1)), "noise_precision": tau}
+            return q.log_density(z) + log_tau
+
+        mass = integrate(log_density, -40.0, 8.0, 0.1).log_mass
+        assert mass == pytest.approx(marginal.logpdf(row), abs=1e-10)
+
+
+def test_normal_gamma_of_few_degrees_has_no_variance():
+    q = two_blocks(Gamma(0.9, 2.0))
+    assert np.all(np.isinf(q.variance("coef")))
+    assert np.isfinite(q.distance(two_blocks(Gamma(0.9, 2.1))))
+
+
+def test_dirichlet_is_that_of_scipy():
+    alpha = np.array([0.4, 3.0, 1.0, 12.0])
+    q, law = Dirichlet(alpha), stats.dirichlet(alpha)
+    z = draw(q, 20)
+    np.testing.assert_allclose(z.sum(axis=1), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(q.log_density(z), law.logpdf(z.T), rtol=1e-10)
+    assert q.entropy() == pytest.approx(law.entropy(), rel=1e-12)
+    np.testing.assert_allclose(q.mean, law.mean(), rtol=1e-12)
+    np.testing.assert_allclose(q.covariance(), law.cov(), rtol=1e-12)
+
+
+def test_dirichlets_stand_side_by_side():
+    alpha = np.array([[0.5, 2.0, 5.0], [30.0, 20.0, 1.0]])
+    q, parts = Dirichlet(alpha), [Dirichlet(a) for a in alpha]
+    z = draw(q, 20)
+    assert q.entropy() == pytest.approx(sum(part.entropy() for part in parts))
+    expected = sum(part.log_density(z[:, k]) for k, part in enumerate(parts))
+    np.testing.assert_allclose(q.log_density(z), expected, rtol=1e-12)
+    covariances = [part.covariance() for part in parts]
+    np.testing.assert_allclose(q.covariance(), covariances, rtol=1e-12)
+
+
+def test_dirichlet_absorbs_counts():
+    after = Dirichlet([0.5, 2.0, 1.0]).absorb(np.array([3.0, 0.0, 4.5]))
+    np.testing.assert_array_equal(after.concentration, [3.5, 2.0, 5.5])
+
+
+def test_dirichlet_of_tiny_concentration_draws_probabilities():
+    z = draw(Dirichlet(np.full(5, 1e-4)), 2_000)
+    np.testing.assert_allclose(z.sum(axis=1), 1.0, rtol=1e-12)
+    assert_estimates(z, 0.2)
+
+
+# -- known values, products and units --------------------------------------------------
+
+
+def test_point_mass_is_the_limit_of_a_sharp_gamma():
+    value = np.array([0.5, 2.0])
+    point, sharp = PointMass(value), Gamma(1e12, 1e12 / value)
+    for key, expected in point.expect().items():
+        np.testing.assert_allclose(sharp.expect()[key], expected, atol=1e-11)
+    np.testing.assert_allclose(point.mean_inverse, sharp.mean_inverse, rtol=1e-11)
+    np.testing.assert_allclose(
+        point.log_absorbed(2.0, 3.0), sharp.log_absorbed(2.0, 3.0), atol=1e-2
+    )
+    assert point.absorb(2.0, 3.0) is point
+    assert point.entropy() == 0.0 and np.all(point.entropies() == 0.0)
+    assert point.expected_log_density(Gamma(2.0, 1.0)) == 0.0
+    for x in (0.4, 0.6, 3.0):
+        np.testing.assert_array_equal(point.sf(x), sharp.sf(x).round(12))
+
+
+def test_product_adds_its_independent_factors():
+    q = mixed_product()
+    assert q.names == ("coef", "level", "noise_precision", "scale", "shares", "known")
+    assert q.fixed == {"known"}
+    assert Product({"joint": two_blocks(PointMass(4.0))}).fixed == {"noise_precision"}
+    z = draw(q, 10)
+    parts = [q["joint"].log_density(z), q["scale"].log_density(z["scale"])]
+    parts.append(q["shares"].log_density(z["shares"]))
+    np.testing.assert_allclose(q.log_density(z), sum(parts), rtol=1e-12)
+    entropies = [q[key].entropy() for key in ("joint", "scale", "shares")]
+    assert q.entropy() == pytest.approx(sum(entropies))
+    assert q.expect().keys() == {"joint", "scale", "shares", "known"}
+    with pytest.raises(KeyError, match=r"no variable 'weight'.*coef"):
+        q.covariance("weight")
+
+
+@pytest.fixture
+def metres():
+    """x ~ N(1, 0.25), tau ~ Gamma(4, 2) and a known value, in other units."""
+    inner = Product(
+        {
+            "x": Gaussian(np.ones(1), DiagonalPrecision([4.0])),
+            "tau": Gamma(4.0, 2.0),
+            "known": PointMass(2.0),
+        }
+    )
+    scale = {"x": -1e3, "tau": 1e-6, "known": 50.0}
+    return Rescaled(inner, scale, {"x": 7.0})
+
+
+def test_change_of_units_is_that_of_scipy(metres):
+    z = draw(metres, 20)
+    expected = stats.norm.logpdf(z["x"][:, 0], 7.0 - 1e3, 500.0)
+    expected += stats.gamma.logpdf(z["tau"], 4.0, scale=0.5e-6)
+    np.testing.assert_allclose(metres.log_density(z), expected, rtol=1e-12)
+    assert np.all(z["known"] == 100.0)
+    # A point has no volume that units could change.
+    assert metres.log_volume == pytest.approx(np.log(1e3) - np.log(1e6))
+    assert metres.entropy() - metres.inner.entropy() == pytest.approx(metres.log_volume)
+    np.testing.assert_allclose(metres.covariance("x"), [[0.25e6]], rtol=1e-12)
+    assert metres.covariance("tau") == pytest.approx(1e-12)
+    assert metres.covariance("known") == 0.0
+
+
+def test_density_in_other_units_integrates_to_one(metres):
+    x, dx = np.linspace(-993.0 - 6e3, -993.0 + 6e3, 401, retstep=True)
+    log_tau, du = np.linspace(-24.0, -10.0, 401, retstep=True)
+    grid_x, grid_u = (g.ravel() for g in np.meshgrid(x, log_tau))
+    z = {"x": grid_x[:, None], "tau": np.exp(grid_u), "known": np.full(grid_x.shape, 2)}
+    mass = np.exp(metres.log_density(z) + grid_u).sum() * dx * du
+    assert mass == pytest.approx(1.0, abs=1e-9)
+
+
+def test_change_of_units_of_a_covariance_operator():
+    inner = Product({"x": INSTANCES["gaussian dual"], "y": INSTANCES["gaussian full"]})
+    scale = np.array([2.0, -1.0, 0.5, 10.0])
+    q = Rescaled(inner, {"x": scale}, {})
+    P = ROWS.values.T @ ROWS.values + np.diag(RIDGE)
+    expected = scale[:, None] * np.linalg.inv(P) * scale
+    np.testing.assert_allclose(q.covariance("x") @ np.eye(4), expected, rtol=1e-10)
+    np.testing.assert_allclose(q.covariance("y"), np.linalg.inv(MATRIX), rtol=1e-10)
+
+
+# -- marginal laws of predictions ------------------------------------------------------
+
+
+def expectation(law, row, function, upper=np.inf):
+    """``E[function(y); y < upper]`` for one row, by quadrature of its density."""
+    one = LocationScaleMixture(law.weights, law.df, law.loc[[row]], law.scale[[row]])
+
+    def integrand(y):
+        density = np.exp(one.log_density(np.ravel(y))).reshape(y.shape)
+        return function(y) * density
+
+    steps = np.array([-30.0, -8.0, -3.0, -1.0, 0.0, 1.0, 3.0, 8.0, 30.0])
+    edges = np.unique(one.loc[0] + np.multiply.outer(steps, one.scale[0]))
+    edges = np.concatenate([[-np.inf], edges[edges < upper], [upper]])
+    return tanhsinh(integrand, edges[:-1], edges[1:], rtol=1e-11).integral.sum()
+
+
+@each_marginal
+def test_moments_of_a_mixture_are_integrals_of_its_density(name):
+    law = MARGINALS[name]
+    for row, (mean, variance) in enumerate(zip(law.mean, law.variance())):
+        assert expectation(law, row, np.ones_like) == pytest.approx(1.0, abs=1e-10)
+        shift = expectation(law, row, lambda y, m=mean: y - m)
+        assert shift == pytest.approx(0.0, abs=1e-9 * np.sqrt(variance))
+        square = expectation(law, row, lambda y, m=mean: (y - m) ** 2)
+        assert square == pytest.approx(variance, rel=1e-8)
+
+
+@each_marginal
+@pytest.mark.parametrize("z", [-6.0, -0.5, 0.0, 1.0, 4.0])
+def test_cdf_of_a_mixture_is_the_integral_of_its_density(name, z):
+    law = MARGINALS[name]
+    y = law.mean + z * law.scale.mean(axis=1)
+    for row, value in enumerate(law.cdf(y)):
+        below = expectation(law, row, np.ones_like, upper=y[row])
+        assert value == pytest.approx(below, rel=1e-8)
+
+
+@each_marginal
+def test_quantiles_invert_the_cdf(name):
+    law = MARGINALS[name]
+    probabilities = np.array([1e-6, 0.025, 0.1, 0.5, 0.9, 0.975, 1 - 1e-6])
+    quantiles = law.quantile(probabilities)
+    assert quantiles.shape == (law.loc.shape[0], 7)
+    assert np.all(np.diff(quantiles, axis=1) > 0.0)
+    for k, probability in enumerate(probabilities):
+        np.testing.assert_allclose(law.cdf(quantiles[:, k]), probability, atol=1e-10)
+    np.testing.assert_array_equal(law.quantile(0.0), -np.inf)
+    np.testing.assert_array_equal(law.quantile(1.0), np.inf)
+
+
+@each_marginal
+def test_quantiles_keep_their_digits_in_the_tails_and_far_from_zero(name):
+    law = MARGINALS[name]
+    low = law.quantile(1e-14)[:, 0]
+    np.testing.assert_allclose(law.cdf(low), 1e-14, rtol=1e-9)
+    # The upper tail mirrors the lower one, though 1 - 1e-14 is all that a cdf can say.
+    mirrored = LocationScaleMixture(law.weights, law.df, -law.loc, law.scale)
+    high = mirrored.quantile(1.0 - 2.0**-46)
+    np.testing.assert_allclose(high, -law.quantile(2.0**-46), rtol=1e-12)
+    for probability in (1e-3, 0.5, 0.9):
+        far = law.rescaled(1.0, 1e12).quantile(probability)
+        expected = 1e12 + law.quantile(probability)
+        np.testing.assert_allclose(far, expected, rtol=4e-16)
+
+
+@each_marginal
+def test_rescaled_mixture_is_the_law_of_the_rescaled_variable(name):
+    law = MARGINALS[name]
+    moved = law.rescaled(1e-3, 50.0)
+    y = law.mean + law.scale.mean(axis=1)
+    np.testing.assert_allclose(moved.mean, 50.0 + 1e-3 * law.mean, rtol=1e-12)
+    np.testing.assert_allclose(moved.variance(), 1e-6 * law.variance(), rtol=1e-9)
+    np.testing.assert_allclose(moved.cdf(50.0 + 1e-3 * y), law.cdf(y), rtol=1e-9)
+    np.testing.assert_allclose(
+        moved.log_density(50.0 + 1e-3 * y), law.log_density(y) + np.log(1e3), rtol=1e-9
+    )
+    np.testing.assert_allclose(
+        moved.quantile([0.1, 0.7]), 50.0 + 1e-3 * law.quantile([0.1, 0.7]), rtol=1e-12
+    )
+
+
+def test_one_component_is_scipys_own():
+    t = LocationScaleMixture(
+        np.ones(1), np.array([4.0]), np.ones((1, 1)), np.full((1, 1), 2)
+    )
+    law = stats.t(4.0, 1.0, 2.0)
+    assert t.variance()[0] == pytest.approx(law.var())
+    assert t.cdf([2.5])[0] == pytest.approx(law.cdf(2.5))
+    assert t.log_density([2.5])[0] == pytest.approx(law.logpdf(2.5))
+    assert t.quantile(0.3)[0, 0] == pytest.approx(law.ppf(0.3))
+
+
+@pytest.mark.parametrize("df", [0.5, 2.0])
+def test_few_degrees_of_freedom_have_no_variance(df):
+    law = LocationScaleMixture(
+        np.array([0.9, 0.1]), np.array([10.0, df]), np.zeros((2, 2)), np.ones((2, 2))
+    )
+    np.testing.assert_array_equal(law.variance(), np.inf)
+    assert law.cdf(law.quantile(0.9)[:, 0]) == pytest.approx([0.9, 0.9], abs=1e-10)
+
+
+# -- densities on a grid ---------------------------------------------------------------
+
+
+def bimodal(u):
+    return np.logaddexp(
+        np.log(0.3) + stats.norm.logpdf(u, -4.0, 0.3),
+        np.log(0.7) + stats.norm.logpdf(u, 5.0, 0.8),
+    )
+
+
+def bimodal_cdf(u):
+    return 0.3 * stats.norm.cdf(u, -4.0, 0.3) + 0.7 * stats.norm.cdf(u, 5.0, 0.8)
+
+
+DENSITIES = {
+    "narrow gaussian": (stats.norm(10.0, 1e-3), (9.0, 11.0, 1e-3)),
+    "wide gaussian": (stats.norm(-3.0, 40.0), (-600.0, 600.0, 0.1)),
+    "skewed log-gamma": (stats.loggamma(0.4), (-120.0, 5.0, 0.25)),
+    "log-gamma of large shape": (stats.loggamma(500.0), (0.0, 10.0, 0.02)),
+}
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+@pytest.mark.parametrize("log_constant", [0.0, 345.6])
+def test_integrals_of_known_densities(name, log_constant):
+    law, support = DENSITIES[name]
+    density = integrate(lambda u: law.logpdf(u) + log_constant, *support)
+    assert density.log_mass == pytest.approx(log_constant, abs=1e-12)
+    assert density.weights.sum() == pytest.approx(1.0, abs=1e-14)
+    assert density.entropy() == pytest.approx(law.entropy(), abs=1e-10)
+    mean = density.weights @ density.nodes
+    assert mean == pytest.approx(law.mean(), rel=1e-11)
+    variance = density.weights @ (density.nodes - mean) ** 2
+    assert variance == pytest.approx(law.var(), rel=1e-10)
+
+
+def test_integral_of_two_modes_with_nothing_between():
+    density = integrate(bimodal, -50.0, 50.0, 0.25)
+    assert density.log_mass == pytest.approx(0.0, abs=1e-12)
+    left = density.weights[density.nodes < -1.5].sum()
+    assert left == pytest.approx(0.3, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", [*DENSITIES, "bimodal"])
+def test_draws_from_a_grid_follow_the_density(name):
+    if name == "bimodal":
+        density, cdf = integrate(bimodal, -50.0, 50.0, 0.25), bimodal_cdf
+    else:
+        law, support = DENSITIES[name]
+        density, cdf = integrate(law.logpdf, *support), law.cdf
+    draws = density.sample(20_000, np.random.default_rng(0))
+    assert stats.kstest(draws, cdf).pvalue > 0.01
+
+
+def test_a_grid_normalises_what_it_is_given():
+    nodes = np.linspace(-8.0, 8.0, 201)
+    density = GridDensity(nodes, -0.5 * nodes**2)
+    assert density.log_mass == pytest.approx(0.5 * np.log(2 * np.pi), abs=1e-12)
+    np.testing.assert_allclose(
+        density.log_density, stats.norm.logpdf(nodes), atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("shape", [0.3, 1.0, 2.5, 30.0, 1e3, 1e6])
+@pytest.mark.parametrize("rate", [1e-6, 1.0, 1e8])
+def test_nodes_of_a_gamma_give_its_expectations(shape, rate):
+    q = Gamma(shape, rate)
+    tau, weights = gamma_nodes(q)
+    assert weights @ tau == pytest.approx(q.mean, rel=1e-11)
+    assert weights @ tau**2 == pytest.approx(q.variance() + q.mean**2, rel=1e-11)
+    assert weights @ np.log(tau) == pytest.approx(q.mean_log, rel=1e-11, abs=1e-11)
+    root = np.exp(special.gammaln(shape + 0.5) - special.gammaln(shape))
+    assert weights @ np.sqrt(tau * rate) == pytest.approx(root, rel=1e-8)
+    laplace = -shape * np.log1p(2.0 / shape)
+    at = weights @ np.exp(-2.0 * rate * tau / shape)
+    assert np.log(at) == pytest.approx(laplace, rel=1e-11)
+    if shape > 1.0:
+        assert weights @ (1.0 / tau) == pytest.approx(q.mean_inverse, rel=1e-10)
