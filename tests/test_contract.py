@@ -45,7 +45,7 @@ def fitted():
     return get
 
 
-def bound_samples(case, model, X, y, n=60_000, **kwargs):
+def bound_samples(case, model, X, y, n=80_000, **kwargs):
     draws = model.sample_posterior(n, random_state=0)
     log_q = model.posterior_.log_density(draws)
     return case.log_joint(model, X, y, draws, **kwargs) - log_q
@@ -72,7 +72,7 @@ def test_1_elbo_is_the_monte_carlo_average(case, fitted):
     assert sum(model.elbo_terms_.values()) == pytest.approx(model.elbo_, abs=1e-9)
     assert set(model.elbo_terms_) == {"log_likelihood", "log_prior", "entropy"}
     assert model.elbo_path_[-1] == pytest.approx(model.elbo_, rel=1e-12)
-    entropy = -model.posterior_.log_density(model.sample_posterior(40_000, 1))
+    entropy = -model.posterior_.log_density(model.sample_posterior(80_000, 1))
     assert agrees(entropy, model.elbo_terms_["entropy"])
 
 

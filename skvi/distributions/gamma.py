@@ -76,7 +76,7 @@ class Gamma(ExponentialFamily):
         return Gamma(self.shape + log, self.rate + value)
 
     def log_absorbed(self, log, value):
-        """``log E[x^log exp(-value x)]``: the evidence that ``absorb`` leaves behind."""
+        """``log E[x^log exp(-value x)]``: the evidence of what ``absorb`` adds."""
         after = self.absorb(log, value)
         return (
             special.gammaln(after.shape)

@@ -193,7 +193,7 @@ class PredictiveRegressorMixin(RegressorMixin):
 
 
 def dense_blocks(X):
-    """Yield (slice, dense float64 block) over rows; a sparse X stays sparse but that."""
+    """Yield (slice, dense float64 block) over rows, also of a sparse X."""
     X = X.tocsr() if sparse.issparse(X) else X
     step = max(16, BLOCK_ELEMENTS // max(1, X.shape[1]))
     for start in range(0, X.shape[0], step):

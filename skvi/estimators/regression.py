@@ -6,18 +6,18 @@ from numbers import Real
 import numpy as np
 from sklearn.base import MultiOutputMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from skvi._sklearn import Interval, StrOptions, check_sample_weight, fit_context
 from skvi.callbacks import fit_task
-from skvi.distributions import Gamma, PointMass, Rescaled
+from skvi.distributions import Gamma, PointMass
 from skvi.estimators.base import VariationalEstimator, keeps_fit_on_error
-from skvi.estimators.prediction import PredictiveRegressorMixin, dense_blocks
-from skvi.estimators.summary import Summary
+from skvi.estimators.linear import LinearModelMixin
+from skvi.estimators.linear_attributes import LinearAttributes
+from skvi.estimators.priors import gamma_pair, positive_precisions
 from skvi.inference.blocks import run_parallel
 from skvi.inference.drivers import Batch
 from skvi.inference.engine import climb
-from skvi.linalg import scaled_covariance
 from skvi.models.regression import (
     FactorisedPosterior,
     IntegratedPosterior,
@@ -26,13 +26,13 @@ from skvi.models.regression import (
     RegressionModel,
 )
 
-COLLAPSED_SD = 0.05  # noise sd, in sds of y, below which a fit interpolates
-NOISE_PRIOR = (0.25, 0.01)  # see Notes
+NOISE_PRIOR = (0.25, 0.01)  # (shape, rate) of tau s_y^2: see Notes
 WEIGHT_SHAPE = 2.0
+DISTANCE_TOL = 1e-7  # posterior sds left: iterations never touch the data, so be exact
 
 
 class VariationalBayesianRegression(
-    PredictiveRegressorMixin, MultiOutputMixin, VariationalEstimator
+    LinearModelMixin, MultiOutputMixin, VariationalEstimator
 ):
     r"""Bayesian linear regression with learnt noise and shrinkage.
 
@@ -98,7 +98,7 @@ class VariationalBayesianRegression(
 
     tol : float, default=1e-6
         The fit has converged when an iteration raises the ELBO by less than `tol` nats
-        and the posterior is estimated to be within 0.001 of its standard deviations of
+        and the posterior is estimated to be within 1e-7 of its standard deviations of
         where it is going.
 
     warm_start : bool, default=False
@@ -411,11 +411,12 @@ class VariationalBayesianRegression(
                 self._start(models[t], values[t], t),
                 max_iter=self.max_iter,
                 tol=self.tol,
+                distance_tol=DISTANCE_TOL,
                 on_iteration=on_iteration,
             )
 
         linear_response = self.posterior_covariance == "linear_response"
-        frame = _Frame(design, single, linear_response, models, values)
+        frame = LinearAttributes(design, single, linear_response, models, values)
         # Callbacks hear of one target after another.
         watched = bool(getattr(self, "_skl_callbacks", None))
         fits = run_parallel(run, range(len(models)), None if watched else self.n_jobs)
@@ -452,275 +453,19 @@ class VariationalBayesianRegression(
         if self.noise_precision is not None:
             noise = [PointMass(self.noise_precision * s**2) for s in design.y_scale]
         else:
-            prior = _check_prior(
+            prior = gamma_pair(
                 self.noise_precision_prior, NOISE_PRIOR, "noise_precision_prior"
             )
             noise = [Gamma(*prior) for _ in design.y_scale]
         if self.weight_precision is not None:
-            return noise, PointMass(_check_precision(self.weight_precision, p))
-        shape, rate = _check_prior(
+            return noise, PointMass(positive_precisions(self.weight_precision, p))
+        shape, rate = gamma_pair(
             self.weight_precision_prior,
             (WEIGHT_SHAPE, WEIGHT_SHAPE / p),
             "weight_precision_prior",
         )
         rate = np.full(p, rate) if self.prior == "ard" else rate
         return noise, Gamma(shape, rate)
-
-    # -- what the posterior says -------------------------------------------------------
-
-    @property
-    def coef_covariance_(self):
-        """Posterior covariance of the weights."""
-        check_is_fitted(self)
-        scale = np.atleast_2d(self._unit_scale())
-        parts = [
-            scaled_covariance(law.covariance(), s)
-            for law, s in zip(self._fitted_laws, scale)
-        ]
-        if np.ndim(self.intercept_) == 0:
-            return parts[0]
-        if all(isinstance(part, np.ndarray) for part in parts):
-            return np.stack(parts)
-        return parts
-
-    def _unit_scale(self):
-        return np.multiply.outer(self.y_scale_, 1.0 / self.X_scale_)
-
-    def _draw(self, n, rng):
-        draws = [_by_name(q.sample(n, rng)) for q in np.atleast_1d(self.posterior_)]
-        for draw in draws:
-            level = draw.get("level", 0.0)
-            draw["intercept"] = level - draw["coef"] @ self.X_offset_
-        if np.ndim(self.intercept_) == 0:
-            return draws[0]
-        return {name: np.stack([d[name] for d in draws], axis=1) for name in draws[0]}
-
-    def _standardise(self, rows):
-        return (rows - self.X_offset_) / self.X_scale_
-
-    def _laws(self, rows, **parts):
-        """Laws of y (or of a part of it) at standardised rows, in y's units."""
-        return [
-            q.predictive(rows, law, **parts).rescaled(scale, shift)
-            for q, law, scale, shift in zip(
-                self._fitted_posteriors,
-                self._fitted_laws,
-                np.atleast_1d(self.y_scale_),
-                np.atleast_1d(self.y_offset_),
-            )
-        ]
-
-    def _predictive_laws(self, X):
-        for rows, block in dense_blocks(X):
-            yield rows, self._laws(self._standardise(block))
-
-    def _predictive_mean(self, X):
-        blocks = [
-            self._standardise(block) @ (self.coef_ * self.X_scale_).T
-            for _, block in dense_blocks(X)
-        ]
-        return self.y_offset_ + np.concatenate(blocks)
-
-    def _predictive_covariances(self, X):
-        rows = np.concatenate(
-            [self._standardise(block) for _, block in dense_blocks(X)]
-        )
-        return [
-            scale**2 * q.predictive_covariance(rows, law)
-            for q, law, scale in zip(
-                self._fitted_posteriors, self._fitted_laws, np.atleast_1d(self.y_scale_)
-            )
-        ]
-
-    def _replicate(self, X, n_samples, rng):
-        draws = self._draw(n_samples, rng)
-        single = np.ndim(self.intercept_) == 0
-        coef, level, tau = (
-            draws[name][:, None] if single else draws[name]
-            for name in ("coef", "level", "noise_precision")
-        )
-        # (n_samples, t, p) against rows centred first: the shift may be large.
-        mean = np.concatenate(
-            [
-                np.einsum("np,stp->nts", block - self.X_offset_, coef, optimize=True)
-                for _, block in dense_blocks(X)
-            ]
-        )
-        noise = rng.standard_normal(mean.shape) / np.sqrt(tau).T
-        out = mean + level.T + noise
-        return out[:, 0] if single else out
-
-    def summary(self, confidence_level=0.95, contrasts=None):
-        """Tabulate the posterior of the weights, or of linear combinations of them.
-
-        Parameters
-        ----------
-        confidence_level : float, default=0.95
-            Probability of the central intervals.
-
-        contrasts : dict of str to (array-like of shape (n_features,) or dict), \
-                default=None
-            Linear combinations of the weights by name: one coefficient a feature, or
-            a dict of feature name to coefficient. None tabulates every weight and the
-            intercept.
-
-        Returns
-        -------
-        summary : Summary
-            Prints as text and, in notebooks, as HTML; ``to_pandas()``. With arrays
-            ``mean``, ``sd``, ``lower``, ``upper``, ``probability_positive``.
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_diabetes
-        >>> from skvi import VariationalBayesianRegression
-        >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
-        >>> model = VariationalBayesianRegression().fit(X[["bmi", "bp"]], y)
-        >>> model.summary(contrasts={"bmi - bp": {"bmi": 1, "bp": -1}})
-        VariationalBayesianRegression (95% intervals)
-                  mean   sd  lower  upper  P(> 0)
-        bmi - bp ...
-        """
-        check_is_fitted(self)
-        names = self._feature_names()
-        if contrasts is None:
-            rows = np.eye(self.n_features_in_)
-        else:
-            rows = np.stack([_contrast(k, v, names) for k, v in contrasts.items()])
-            names = list(contrasts)
-        tail = 0.5 * (1.0 - confidence_level)
-        # Rows of weights have no level: shift the law back to zero.
-        table = self._tabulate(rows / self.X_scale_, tail, level=False)
-        if contrasts is None and self.fit_intercept:
-            origin = self._standardise(np.zeros((1, self.n_features_in_)))
-            names = [*names, "intercept"]
-            table = np.concatenate([table, self._tabulate(origin, tail, level=True)])
-        n_targets = table.shape[1]
-        if np.ndim(self.intercept_) != 0:
-            names = [f"y{t}: {name}" for name in names for t in range(n_targets)]
-        notes = {"elbo": self.elbo_}
-        for name in ("noise_variance_", "noise_collapse_probability_"):
-            for t, value in enumerate(np.atleast_1d(getattr(self, name))):
-                label = name.strip("_").replace("_", " ")
-                notes[label if n_targets == 1 else f"y{t}: {label}"] = float(value)
-        return Summary(type(self).__name__, names, table, confidence_level, notes)
-
-    def _tabulate(self, rows, tail, level):
-        """(rows, targets, 5): mean, sd, interval and P(> 0) of level + rows @ w."""
-        step = max(1, (1 << 20) // max(1, rows.shape[1]))
-        parts = []
-        for start in range(0, len(rows), step):
-            laws = self._laws(rows[start : start + step], level=level, noise=False)
-            for t, law in enumerate(laws):
-                shift = 0.0 if level else np.atleast_1d(self.y_offset_)[t]
-                ends = law.quantile([tail, 1.0 - tail]) - shift
-                laws[t] = np.column_stack(
-                    [
-                        law.mean - shift,
-                        np.sqrt(law.variance()),
-                        ends,
-                        1.0 - law.cdf(np.full(len(ends), shift)),
-                    ]
-                )
-            parts.append(np.stack(laws, axis=1))
-        return np.concatenate(parts)
-
-    def _feature_names(self):
-        default = [f"x{j}" for j in range(self.n_features_in_)]
-        return list(getattr(self, "feature_names_in_", default))
-
-
-class _Frame:
-    """From posteriors in standard units to the estimator's fitted attributes."""
-
-    def __init__(self, design, single, linear_response, models, values):
-        self.design = design
-        self.single = single
-        self.linear_response = linear_response
-        self.models = models
-        self.values = values
-        self.log_units = -design.weight * np.log(design.y_scale)
-
-    def attributes(self, fits):
-        design, models = self.design, self.models
-        posteriors = [fit.posterior for fit in fits]
-        laws = [
-            q.coef_law(model, values, self.linear_response)
-            for q, model, values in zip(posteriors, models, self.values)
-        ]
-        scale = np.multiply.outer(design.y_scale, 1.0 / design.x_scale)
-        coef = np.array([q.coef_mean for q in posteriors]) * scale
-        expected = [q.expect() for q in posteriors]
-        noise = np.array([float(q.noise_variance) for q in posteriors])
-        by_target = {
-            "coef_": coef,
-            "coef_std_": np.sqrt([law.variances() for law in laws]) * scale,
-            "intercept_": design.y_mean - coef @ design.x_mean,
-            "noise_variance_": noise * design.y_scale**2,
-            "noise_precision_": np.array([e["tau"] for e in expected])
-            / design.y_scale**2,
-            "weight_precision_": np.array([e["lambda"] for e in expected]),
-            "noise_collapse_probability_": np.array(
-                [float(q.noise_sf(COLLAPSED_SD**-2)) for q in posteriors]
-            ),
-            "y_offset_": design.y_mean,
-            "y_scale_": design.y_scale,
-        }
-        if self.single:
-            by_target = {k: _scalar(v[0]) for k, v in by_target.items()}
-        outward = [self._outward(q, t) for t, q in enumerate(posteriors)]
-        terms = [
-            self._terms(fit, q, t) for t, (fit, q) in enumerate(zip(fits, outward))
-        ]
-        total = {name: sum(term[name] for term in terms) for name in terms[0]}
-        longest = max(len(fit.path) for fit in fits)
-        paths = [np.pad(fit.path, (0, longest - len(fit.path)), "edge") for fit in fits]
-        return {
-            **by_target,
-            "X_offset_": design.x_mean,
-            "X_scale_": design.x_scale,
-            "posterior_": outward[0] if self.single else tuple(outward),
-            "elbo_": float(sum(total.values())),
-            "elbo_terms_": total,
-            "elbo_path_": np.sum(paths, axis=0) + self.log_units.sum(),
-            "n_iter_": max(fit.n_iter for fit in fits),
-            "converged_": all(fit.converged for fit in fits),
-            "noise_precision_prior_": self._noise_prior(),
-            "weight_precision_prior_": _prior_tuple(models[0].weight_prior),
-            "_fitted_posteriors": posteriors,
-            "_fitted_laws": laws,
-        }
-
-    def _outward(self, q, t):
-        design, s = self.design, self.design.y_scale[t]
-        scale = {"coef": s / design.x_scale, "level": s, "noise_precision": s**-2}
-        scale = {name: value for name, value in scale.items() if name in q.names}
-        return Rescaled(q, scale, {"level": design.y_mean[t]})
-
-    def _terms(self, fit, outward, t):
-        """The bound's terms in the data's units: densities change, the sum by data."""
-        terms = dict(fit.elbo_terms)
-        terms["log_likelihood"] += float(self.log_units[t])
-        terms["log_prior"] -= outward.log_volume
-        terms["entropy"] += outward.log_volume
-        return terms
-
-    def _noise_prior(self):
-        priors = [_prior_tuple(model.noise_prior) for model in self.models]
-        if priors[0] is None:
-            return None
-        rates = [rate * s**2 for (_, rate), s in zip(priors, self.design.y_scale)]
-        return priors[0][0], rates[0] if self.single else np.array(rates)
-
-
-def _scalar(value):
-    return float(value) if np.ndim(value) == 0 else value
-
-
-def _prior_tuple(prior):
-    if isinstance(prior, PointMass):
-        return None
-    return float(np.ravel(prior.shape)[0]), float(np.ravel(prior.rate)[0])
 
 
 def _once(function):
@@ -733,60 +478,3 @@ def _once(function):
         return result[0]
 
     return remembered
-
-
-def _by_name(draws):
-    """Draws with vectors of one number dropped to numbers."""
-    return {k: v[:, 0] if k == "level" and v.ndim > 1 else v for k, v in draws.items()}
-
-
-def _check_prior(value, default, name):
-    if value is None:
-        return default
-    try:
-        shape, rate = (float(v) for v in value)
-    except (TypeError, ValueError):
-        shape = rate = np.nan
-    if not (0.0 < shape < np.inf and 0.0 < rate < np.inf):
-        raise ValueError(
-            f"{name}={value!r} must be a pair (shape, rate) of positive numbers, such "
-            f"as {default}."
-        )
-    return shape, rate
-
-
-def _check_precision(value, n_features):
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiu" or array.shape not in {(), (n_features,)}:
-        raise ValueError(
-            f"weight_precision={value!r} must be a number or one for each of the "
-            f"{n_features} features."
-        )
-    if not np.all((array > 0) & np.isfinite(array)):
-        raise ValueError(
-            f"weight_precision={value!r} must be positive and finite; a weight that "
-            "should not be shrunk has a small precision, such as 1e-6."
-        )
-    return array.astype(np.float64)
-
-
-def _contrast(name, weights, feature_names):
-    p = len(feature_names)
-    if isinstance(weights, dict):
-        unknown = [key for key in weights if key not in feature_names]
-        if unknown:
-            raise ValueError(
-                f"contrasts[{name!r}] names {unknown}, which are not features; the "
-                f"features are {feature_names}."
-            )
-        row = np.zeros(p)
-        for key, value in weights.items():
-            row[feature_names.index(key)] = value
-        return row
-    row = np.asarray(weights, dtype=np.float64)
-    if row.shape != (p,):
-        raise ValueError(
-            f"contrasts[{name!r}] has shape {row.shape}; give one coefficient for each "
-            f"of the {p} features, or a dict by feature name."
-        )
-    return row

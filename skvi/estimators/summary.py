@@ -79,3 +79,26 @@ class Summary:
 
         data = [self.mean, self.sd, self.lower, self.upper, self.probability_positive]
         return pd.DataFrame(dict(zip(COLUMNS, data)), index=self.names)
+
+
+def contrast_row(name, weights, feature_names):
+    """One coefficient a feature, from an array or a dict by feature name."""
+    p = len(feature_names)
+    if isinstance(weights, dict):
+        unknown = [key for key in weights if key not in feature_names]
+        if unknown:
+            raise ValueError(
+                f"contrasts[{name!r}] names {unknown}, which are not features; the "
+                f"features are {feature_names}."
+            )
+        row = np.zeros(p)
+        for key, value in weights.items():
+            row[feature_names.index(key)] = value
+        return row
+    row = np.asarray(weights, dtype=np.float64)
+    if row.shape != (p,):
+        raise ValueError(
+            f"contrasts[{name!r}] has shape {row.shape}; give one coefficient for each "
+            f"of the {p} features, or a dict by feature name."
+        )
+    return row

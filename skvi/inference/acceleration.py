@@ -1,4 +1,6 @@
-"""Anderson extrapolation of a fixed-point map (Walker & Ni 2011, SIAM J. Numer. Anal. 49).
+"""Anderson extrapolation of a fixed-point map.
+
+Walker & Ni (2011), SIAM Journal on Numerical Analysis 49, algorithm AA.
 
 The map is the model's global step in unconstrained coordinates. The engine keeps an
 extrapolated posterior only if its ELBO is no lower than the last one's.

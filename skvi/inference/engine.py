@@ -7,7 +7,8 @@ is read off the posterior describe one and the same q.
 
 Convergence has two parts. The ELBO must have stopped rising, and the estimated distance
 that is *left* must be small in posterior standard deviations: a step of s sds that
-shrinks by the factor r an iteration has s / (1 - r) to go from where it started, however small s is.
+shrinks by the factor r an iteration has s / (1 - r) to go from where it started,
+however small s is.
 """
 
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ import numpy as np
 
 from skvi.inference.acceleration import Anderson
 
-REMAINING_SD = 1e-3  # of a posterior sd: the distance left at convergence
-SLACK = 1e-13  # relative rounding of an ELBO, which a fall must exceed to be one
+ROUNDING_SD = 1e-8  # steps below this many posterior sds are rounding: no rate
+SLOWEST_RATE = 1.0 - 1e-6  # a map that seems not to contract has such tiny steps
+SLACK = 1e-12  # relative rounding of an ELBO, which a fall must exceed to be one
 
 
 @dataclass
@@ -39,24 +41,24 @@ class Fit:
 class Convergence:
     """The two-part test, fed with every accepted iterate and its plain successor."""
 
-    def __init__(self, tol):
+    def __init__(self, tol, distance_tol):
         self.tol = tol
+        self.distance_tol = distance_tol
         self.last = None
 
     def distance_left(self, q, plain):
         """Estimated distance, in posterior sds, of q from the fixed point."""
         step = q.distance(plain)
-        if step == 0.0:
-            left = 0.0
-        elif self.last is None:
-            left = np.inf
+        if self.last is None:
+            left = 0.0 if step == 0.0 else np.inf
         else:
             before, before_plain = self.last
             moved = before.distance(q)
-            # Rate of the plain map along the last move. A map that seems not to
-            # contract has reached rounding, or else its steps are not tiny.
-            rate = before_plain.distance(plain) / moved if moved > 0.0 else 1.0
-            left = step / (1.0 - min(rate, 1.0 - 1e-6))
+            left = step
+            if max(step, moved) > ROUNDING_SD:
+                # The plain map's rate along the last move.
+                rate = before_plain.distance(plain) / moved if moved > 0.0 else np.inf
+                left = step / (1.0 - min(rate, SLOWEST_RATE))
         self.last = (q, plain)
         return left
 
@@ -65,7 +67,7 @@ class Convergence:
         rise = 0.0 if distance_left == 0.0 else np.inf
         if len(path) > 1:
             rise = abs(path[-1] - path[-2])
-        return rise <= self.tol and distance_left <= REMAINING_SD
+        return rise <= self.tol and distance_left <= self.distance_tol
 
 
 def _evaluate(model, driver, q):
@@ -73,7 +75,17 @@ def _evaluate(model, driver, q):
     return statistics, model.elbo_terms(statistics, q)
 
 
-def climb(model, driver, q, *, max_iter, tol, accelerate=True, on_iteration=None):
+def climb(
+    model,
+    driver,
+    q,
+    *,
+    max_iter,
+    tol,
+    distance_tol=1e-3,
+    accelerate=True,
+    on_iteration=None,
+):
     """Maximise the ELBO from q.
 
     Parameters
@@ -87,6 +99,8 @@ def climb(model, driver, q, *, max_iter, tol, accelerate=True, on_iteration=None
         others).
     tol : float
         Rise of the ELBO, in nats, below which it counts as having stopped.
+    distance_tol : float, default=1e-3
+        Posterior sds that may be left to go.
     accelerate : bool, default=True
         Extrapolate where the model has coordinates and the driver allows it; an
         extrapolation stays only if the ELBO does not fall by it.
@@ -97,7 +111,7 @@ def climb(model, driver, q, *, max_iter, tol, accelerate=True, on_iteration=None
     -------
     fit : Fit
     """
-    convergence = Convergence(tol)
+    convergence = Convergence(tol, distance_tol)
     mixer = Anderson() if accelerate and driver.extrapolates else None
     path, fallback, fit = [], None, None
     for iteration in range(max_iter + 1):

@@ -21,6 +21,7 @@ __all__ = [
     "FactorGram",
     "ScaledInverse",
     "SparseRows",
+    "SpectralCovariance",
     "Spectrum",
     "as_matrix",
     "scaled_covariance",

@@ -61,6 +61,54 @@ class DenseCovariance:
         return self.matrix
 
 
+class SpectralCovariance:
+    """``V (diag(e) + F F') V' + null (I - V V')``."""
+
+    def __init__(self, spectrum, along, factor, null):
+        self.spectrum = spectrum
+        self.along = along
+        self.factor = factor
+        self.null = null if spectrum.n_null else 0.0
+
+    def variances(self):
+        lifted = self.spectrum.lift(self.factor)
+        out = self.spectrum.squares(self.along) + (lifted**2).sum(axis=1)
+        if self.spectrum.n_null:
+            reach = 1.0 - self.spectrum.squares(np.ones_like(self.along))
+            out = out + np.maximum(reach, 0.0) * self.null
+        return out
+
+    def leverage(self, X):
+        along = self.spectrum.project(X)
+        out = along**2 @ self.along + ((along @ self.factor) ** 2).sum(axis=1)
+        if self.spectrum.n_null:
+            rest = (X**2).sum(axis=1) - (along**2).sum(axis=1)
+            out = out + np.maximum(rest, 0.0) * self.null
+        return out
+
+    def inner(self, X):
+        along = self.spectrum.project(X)
+        inside = along @ self.factor
+        out = (along * self.along) @ along.T + inside @ inside.T
+        if self.spectrum.n_null:
+            out = out + self.null * (X @ X.T - along @ along.T)
+        return out
+
+    def _matmat(self, M):
+        along = self.spectrum.project(M.T).T
+        inside = self.along[:, None] * along + self.factor @ (self.factor.T @ along)
+        inside = inside - self.null * along
+        return self.spectrum.lift(inside) + self.null * M
+
+    def covariance(self):
+        """A matrix, or a LinearOperator where the rows are the smaller side."""
+        if self.spectrum.rows is not None:
+            return symmetric_operator(self.spectrum.dim, self._matmat)
+        V = self.spectrum.vectors
+        middle = np.diag(self.along - self.null) + self.factor @ self.factor.T
+        return V @ middle @ V.T + self.null * np.eye(self.spectrum.dim)
+
+
 def symmetric_operator(dim, matmat):
     """A symmetric LinearOperator from its product with a matrix of columns."""
 

@@ -145,7 +145,7 @@ class JointPosterior(Product):
         return self.joint.noise.sf(precision)
 
     def predictive(self, rows, law, level=True, noise=True):
-        """A new y at standardised rows (or its parts: level, rows @ w): a Student-t each."""
+        """A new y at standardised rows (or its parts): a Student-t each."""
         tau = self.joint.noise
         unit = noise + level * self._level_variance
         precision = self.joint.blocks["coef"][1]

@@ -25,7 +25,8 @@ posterior below, the bound's energy reads q through ``q.expect()`` alone:
 
     E \log p(w, b \mid \tau, \lambda) = \tfrac12 \sum_j \big( E\log\tau + E\log\lambda_j
         - \log 2\pi - E[\tau\lambda_j w_j^2] \big)
-        + \tfrac12 \big( E\log\tau + \log\kappa_0 - \log 2\pi - \kappa_0 E[\tau b^2] \big)
+        + \tfrac12 \big( E\log\tau + \log\kappa_0 - \log 2\pi
+        - \kappa_0 E[\tau b^2] \big)
 
 The posterior families (one file each) write q, its update and its expectations:
 
@@ -114,7 +115,7 @@ class RegressionModel(Model):
         return total
 
     def log_joint(self, z, rows, target, weight):
-        """``log p(y, z)`` of draws z in standard units, for standardised rows (n, p)."""
+        """``log p(y, z)`` of draws z, in standard units, at rows (n, p)."""
         tau, coef = z["noise_precision"], z["coef"]
         level = np.ravel(z["level"]) if self.level_precision is not None else 0.0 * tau
         lam = z["weight_precision"].reshape(tau.shape[0], -1)

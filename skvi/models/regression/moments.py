@@ -145,7 +145,7 @@ class Moments:
 
 
 class RowMoments(Moments):
-    """The rows of a wide matrix, kept as they came: n <= p makes them the thin factor."""
+    """The rows of a wide matrix, kept as they came: the smaller statistic there."""
 
     def __init__(self, X, Y, sample_weight, unit):
         self.n_features = X.shape[1]
