@@ -3,6 +3,7 @@
 from skvi.linalg.covariance import (
     DenseCovariance,
     ScaledInverse,
+    SpectralCovariance,
     as_matrix,
     scaled_covariance,
     symmetric_operator,
