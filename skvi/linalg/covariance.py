@@ -72,10 +72,11 @@ class SpectralCovariance:
 
     def variances(self):
         lifted = self.spectrum.lift(self.factor)
-        out = self.spectrum.squares(self.along) + (lifted**2).sum(axis=1)
+        ones = np.ones_like(self.along)
+        along, reach = self.spectrum.squares(np.column_stack([self.along, ones])).T
+        out = along + (lifted**2).sum(axis=1)
         if self.spectrum.n_null:
-            reach = 1.0 - self.spectrum.squares(np.ones_like(self.along))
-            out = out + np.maximum(reach, 0.0) * self.null
+            out = out + np.maximum(1.0 - reach, 0.0) * self.null
         return out
 
     def leverage(self, X):

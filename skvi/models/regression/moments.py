@@ -21,6 +21,7 @@ from skvi.linalg import DenseGram, DenseRows, FactorGram, SparseRows
 from skvi.linalg.rows import block_slices
 
 N_SHIFT_ROWS = 256  # rows sampled for the provisional shift
+N_BLOCK_ROWS = 1024  # rows of a block: its update is one BLAS call in the cache
 EPS = np.finfo(np.float64).eps
 
 
@@ -282,7 +283,7 @@ def _dense_scatter(X, Y, sample_weight, n_jobs=None):
     x_shift = X[sampled].mean(axis=0, dtype=np.float64).astype(dtype)
     y_shift = Y[sampled].mean(axis=0)
     root = None if sample_weight is None else np.sqrt(sample_weight)
-    step = int(np.clip((1 << 18) // width, 256, 8192))
+    step = N_BLOCK_ROWS
     syrk = blas.dsyrk if dtype == np.float64 else blas.ssyrk
 
     def moments_of(chunk):
