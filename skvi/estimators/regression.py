@@ -231,15 +231,15 @@ class VariationalBayesianRegression(
     --------
     >>> from sklearn.datasets import load_diabetes
     >>> from skvi import VariationalBayesianRegression
-    >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
+    >>> X, y = load_diabetes(return_X_y=True)
     >>> model = VariationalBayesianRegression().fit(X, y)
     >>> print(f"{model.elbo_:.1f}")
-    -2420.5
+    -2415.9
     >>> mean, std = model.predict(X[:2], return_std=True)
     >>> mean.round(), std.round()
-    (array([204.,  71.]), array([55., 55.]))
+    (array([203.,  71.]), array([55., 55.]))
     >>> model.predict_interval(X[:2], confidence_level=0.9).round()
-    array([[115., 294.],
+    array([[113., 293.],
            [-19., 161.]])
     """
 
@@ -421,13 +421,13 @@ class VariationalBayesianRegression(
         watched = bool(getattr(self, "_skl_callbacks", None))
         fits = run_parallel(run, range(len(models)), None if watched else self.n_jobs)
         self.__dict__.update(frame.attributes(fits), _fitted_rows=moments)
-        if not self.converged_:
+        if not all(fit.converged or fit.stopped for fit in fits):
             warnings.warn(
                 f"The fit did not converge in max_iter={self.max_iter} iterations. "
                 f"Raise max_iter or tol (now {self.tol}), or call fit again with "
                 "warm_start=True to go on from here.",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=6,  # the caller of fit, past its decorators
             )
 
     def _start(self, model, values, target):

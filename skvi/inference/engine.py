@@ -32,6 +32,7 @@ class Fit:
     path: list = field(default_factory=list)
     n_iter: int = 0
     converged: bool = False
+    stopped: bool = False  # by a callback's wish
 
     @property
     def elbo(self):
@@ -129,8 +130,8 @@ def climb(
             path, convergence.distance_left(q, plain)
         )
         fit = Fit(q, statistics, terms, path, max(1, iteration), converged)
-        stop = on_iteration is not None and on_iteration(fit)
-        if converged or stop or iteration == max_iter:
+        fit.stopped = on_iteration is not None and bool(on_iteration(fit))
+        if converged or fit.stopped or iteration == max_iter:
             break
         candidate = None
         if mixer is not None:
