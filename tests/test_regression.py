@@ -1,16 +1,24 @@
 """VariationalBayesianRegression against truths that are known independently."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 from conftest import data_path
 from scipy import integrate, linalg, sparse, special, stats
+from sklearn import config_context
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import BayesianRidge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skvi import VariationalBayesianRegression
+from skvi.callbacks import StopWhen
+from skvi.distributions import Gamma
+from skvi.inference.drivers import Batch
 from skvi.inference.engine import climb
+from skvi.models.regression import FactorisedPosterior, Moments, RegressionModel
 
 FLAT = (1e-6, 1e-6)  # BayesianRidge's priors
 
@@ -242,10 +250,6 @@ def dense(covariance):
 @pytest.mark.parametrize("prior", ["ridge", "ard"])
 def test_linear_response_is_the_derivative_of_the_mean_in_a_tilt(shape, prior):
     """Its definition: tilt the log joint by t'w, refit, difference the means."""
-    from skvi.distributions import Gamma
-    from skvi.inference.drivers import Batch
-    from skvi.models.regression import FactorisedPosterior, Moments, RegressionModel
-
     X, y = simulate(*shape)
     p = shape[1]
     design = Moments.from_rows(X, y[:, None]).design()
@@ -320,9 +324,6 @@ def test_mean_field_gap_is_the_theory_for_two_correlated_weights():
 
 
 def test_acceleration_pays_on_collinear_columns():
-    from skvi.inference.drivers import Batch
-    from skvi.models.regression import FactorisedPosterior, Moments, RegressionModel
-
     rng = np.random.default_rng(0)
     X = rng.standard_normal((200, 1)) + 0.05 * rng.standard_normal((200, 8))
     y = X @ rng.standard_normal(8) + 0.1 * rng.standard_normal(200)
@@ -473,8 +474,6 @@ def test_sparse_is_dense(shape, params, container):
 
 
 def test_sparse_x_is_never_made_dense():
-    import tracemalloc
-
     X = sparse.random_array((40_000, 200), density=0.01, rng=0, format="csr")
     y = X @ np.ones(200) + np.random.default_rng(0).standard_normal(40_000)
     tracemalloc.start()
@@ -669,3 +668,61 @@ def test_verbose_prints_the_elbo(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(model.elbo_path_)
     assert float(lines[-1].split()[-1]) == pytest.approx(model.elbo_, abs=1e-5)
+
+
+@pytest.mark.parametrize("params", MODELS[:6], ids=str)
+def test_posterior_is_in_the_units_of_the_data(params):
+    X, y = simulate(25, 4)
+    model = VariationalBayesianRegression(**params).fit(X, 1e3 * y)
+    draws = model.sample_posterior(50_000, 0)
+    mean = model.posterior_.expect()
+    assert set(mean) == set(model.posterior_.names)
+    for name in model.posterior_.names:
+        sample = draws[name]
+        variance = model.posterior_.covariance(name)
+        sd = np.sqrt(np.diag(variance) if np.ndim(variance) else variance)
+        error = sample.std(axis=0) / np.sqrt(len(sample))
+        assert np.all(np.abs(sample.mean(axis=0) - mean[name]) <= 5 * error + 1e-12)
+        np.testing.assert_allclose(
+            np.ravel(sd), np.ravel(sample.std(axis=0)), rtol=0.1, atol=1e-12
+        )
+    np.testing.assert_allclose(mean["coef"], model.coef_)
+    assert mean["level"] == pytest.approx(model.y_offset_)
+
+
+def test_the_integrated_bound_is_its_normalising_constant():
+    """Energy and entropy, summed term by term, against the integral itself."""
+    for shape in ((25, 4), (10, 15)):
+        X, y = simulate(*shape)
+        model = VariationalBayesianRegression().fit(X, y)
+        log_mass = model.posterior_.inner.density.log_mass
+        units = len(y) * np.log(model.y_scale_)
+        assert model.elbo_ == pytest.approx(log_mass - units, rel=1e-12)
+
+
+def test_sample_weight_is_routed():
+    X, y = simulate(40, 4)
+    weight = np.random.default_rng(0).integers(1, 4, 40).astype(float)
+    with config_context(enable_metadata_routing=True):
+        estimator = VariationalBayesianRegression().set_fit_request(sample_weight=True)
+        scaler = StandardScaler().set_fit_request(sample_weight=False)
+        pipeline = make_pipeline(scaler, estimator)
+        pipeline.fit(X, y, sample_weight=weight)
+    alone = VariationalBayesianRegression().fit(X, y, sample_weight=weight)
+    assert pipeline[-1].elbo_ == pytest.approx(alone.elbo_, rel=1e-10)
+
+
+def test_callbacks_see_a_fitted_estimator_at_every_iteration():
+    X, y = simulate(40, 8)
+    seen = []
+
+    def condition(fitted):
+        seen.append((fitted.elbo_, fitted.predict(X[:1]).item()))
+        return len(seen) == 3
+
+    model = VariationalBayesianRegression(posterior="mean_field", prior="ard")
+    model.set_callbacks(StopWhen(condition))
+    model.fit(X, y)
+    np.testing.assert_allclose([elbo for elbo, _ in seen], model.elbo_path_)
+    assert seen[-1] == (model.elbo_, model.predict(X[:1]).item())
+    assert len(seen) == 3 and not model.converged_

@@ -13,6 +13,7 @@ class Distribution(ABC):
     """A distribution of one variable, or of the several that ``names`` lists."""
 
     names = None  # None: one variable without a name of its own
+    fixed = frozenset()  # names of variables that are known values
 
     @abstractmethod
     def expect(self):

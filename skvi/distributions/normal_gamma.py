@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import special
 
-from skvi.distributions.base import ExponentialFamily
+from skvi.distributions.base import ExponentialFamily, PointMass
 from skvi.distributions.gaussian import LOG_2PI, Gaussian, as_rows
 from skvi.linalg import as_matrix
 
@@ -29,6 +29,11 @@ class NormalGamma(ExponentialFamily):
         self.noise = noise
         self.noise_name = noise_name
         self.names = (*self.blocks, noise_name)
+
+    @property
+    def fixed(self):
+        known = isinstance(self.noise, PointMass)
+        return frozenset({self.noise_name} if known else ())
 
     @property
     def mean(self):

@@ -60,13 +60,14 @@ class Product(Distribution):
 
     @property
     def fixed(self):
-        """Names of variables that are known values: they have no units of volume."""
-        out = set()
+        out = {k for k, factor in self.factors.items() if isinstance(factor, PointMass)}
+        return out.union(*(factor.fixed for factor in self.factors.values()))
+
+    @property
+    def mean(self):
+        out = {}
         for key, factor in self.factors.items():
-            if isinstance(factor, PointMass):
-                out.add(key)
-            elif isinstance(getattr(factor, "noise", None), PointMass):
-                out.add(factor.noise_name)
+            out.update({key: factor.mean} if factor.names is None else factor.mean)
         return out
 
 
@@ -97,7 +98,7 @@ class Rescaled(Distribution):
             sum(
                 np.sum(np.log(np.abs(scale)))
                 for name, scale in self.scale.items()
-                if name not in self.inner.fixed
+                if name not in self.inner.fixed  # a known value has no volume
             )
         )
 
@@ -107,8 +108,13 @@ class Rescaled(Distribution):
     def _inward(self, name, value):
         return (value - self.shift.get(name, 0.0)) / self.scale.get(name, 1.0)
 
+    @property
+    def mean(self):
+        return {name: self._outward(name, v) for name, v in self.inner.mean.items()}
+
     def expect(self):
-        return self.inner.expect()
+        """The means, by name; other statistics are read where the model lives."""
+        return self.mean
 
     def entropy(self):
         return self.inner.entropy() + self.log_volume

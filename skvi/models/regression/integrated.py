@@ -66,7 +66,16 @@ class IntegratedPosterior(Distribution):
 
     @property
     def fixed(self):
-        return {"noise_precision"} if is_known(self.problem.noise_prior) else set()
+        known = is_known(self.problem.noise_prior)
+        return frozenset({"noise_precision"} if known else ())
+
+    @property
+    def mean(self):
+        e = self.expect()
+        out = {"coef": self.coef_mean, "noise_precision": e["tau"]}
+        if self.problem.level_total is not None:
+            out["level"] = np.zeros(1)
+        return {**out, "weight_precision": e["lambda"]}
 
     def distance(self, other):
         if other is self:
@@ -191,13 +200,16 @@ class IntegratedPosterior(Distribution):
         if name == "level":
             return np.array([[self.noise_variance / self.problem.level_total]])
         nodes = {
-            "noise_precision": self.given.noise.mean,
+            "noise_precision": np.broadcast_to(
+                self.given.noise.mean, self.weights.shape
+            ),
             "weight_precision": np.exp(self.log_lambda),
         }[name]
         spread = self.weights @ (nodes - self.weights @ nodes) ** 2
         if name == "noise_precision":
-            spread = spread + self.weights @ self.given.noise.variance()
-        return float(spread)
+            within = np.broadcast_to(self.given.noise.variance(), self.weights.shape)
+            spread = spread + self.weights @ within
+        return np.asarray(spread)
 
     def predictive(self, rows, law, level=True, noise=True):
         """A new y (or its parts): a mixture of Student-t over the nodes."""
