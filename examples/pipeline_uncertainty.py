@@ -33,7 +33,7 @@ parser.add_argument(
     "--output", type=Path, default=Path(), help="folder for the picture"
 )
 args, _ = parser.parse_known_args()  # a notebook passes arguments of its own
-n_folds, n_outer = 5, 2 if args.quick else 5
+n_folds, n_outer = 5, 2 if args.quick else 3
 
 # %%
 # A pipeline, searched by predictive density

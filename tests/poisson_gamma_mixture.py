@@ -73,7 +73,9 @@ class PoissonGammaMixture(Model):
         a_0 and b_0.
     """
 
-    def __init__(self, n_components, n_features, concentration=1.0, shape=1.0, rate=1.0):
+    def __init__(
+        self, n_components, n_features, concentration=1.0, shape=1.0, rate=1.0
+    ):
         self.n_features = n_features
         self.weights_prior = Dirichlet(np.full(n_components, concentration))
         self.rates_prior = Gamma(np.full((n_components, n_features), shape), rate)

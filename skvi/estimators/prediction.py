@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skvi.estimators.base import as_generator
 
 BLOCK_ELEMENTS = 1 << 20
+BLOCK_ROWS = 8192  # a predictive law holds some forty numbers a row
 
 
 class PredictiveRegressorMixin(RegressorMixin):
@@ -195,7 +196,7 @@ class PredictiveRegressorMixin(RegressorMixin):
 def dense_blocks(X):
     """Yield (slice, dense float64 block) over rows, also of a sparse X."""
     X = X.tocsr() if sparse.issparse(X) else X
-    step = max(16, BLOCK_ELEMENTS // max(1, X.shape[1]))
+    step = int(np.clip(BLOCK_ELEMENTS // max(1, X.shape[1]), 16, BLOCK_ROWS))
     for start in range(0, X.shape[0], step):
         rows = slice(start, min(start + step, X.shape[0]))
         block = X[rows].toarray() if sparse.issparse(X) else X[rows]

@@ -18,13 +18,7 @@ from skvi.estimators.priors import gamma_pair, positive_precisions
 from skvi.inference.blocks import run_parallel
 from skvi.inference.drivers import Batch
 from skvi.inference.engine import climb
-from skvi.models.regression import (
-    FactorisedPosterior,
-    IntegratedPosterior,
-    JointPosterior,
-    Moments,
-    RegressionModel,
-)
+from skvi.models.regression import FAMILIES, Moments, RegressionModel
 
 NOISE_PRIOR = (0.25, 0.01)  # (shape, rate) of tau s_y^2: see Notes
 WEIGHT_SHAPE = 2.0
@@ -57,7 +51,8 @@ class VariationalBayesianRegression(
           ``prior="ridge"``, or with `weight_precision` given, it is the exact
           posterior, and ``elbo_`` the log evidence.
         - "mean_field": weights, noise and precisions independent of each other. The
-          means are right; the variances are too small where columns of X correlate.
+          means are those of ridge regression, and nearly right; the variances are too
+          small where columns of X correlate.
 
     prior : {"ridge", "ard"}, default="ridge"
         "ridge" shares one prior precision lambda between all weights; "ard" (automatic
@@ -149,8 +144,8 @@ class VariationalBayesianRegression(
     elbo_terms_ : dict
         ``log_likelihood``, ``log_prior`` and ``entropy``, which sum to ``elbo_``.
 
-    elbo_path_ : ndarray of shape (n_iter_ + 1,) or shorter
-        The ELBO by iteration.
+    elbo_path_ : ndarray of shape (n_evaluations,)
+        The ELBO by iteration, the starting point's first.
 
     posterior_ : distribution, or a tuple of one a target
         Variables ``coef``, ``level`` (y's level at the mean of X),
@@ -182,7 +177,7 @@ class VariationalBayesianRegression(
     n_features_in_ : int
         Number of features seen during fit.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Names of features seen during fit, where X had names.
 
     Raises
@@ -379,9 +374,9 @@ class VariationalBayesianRegression(
         spectrum = _once(design.gram.spectrum)
         noise_prior, weight_prior = self._resolve_priors(design)
         level = self.intercept_precision if self.fit_intercept else None
+        family = FAMILIES[self.posterior].for_prior(weight_prior)
         models = [
-            RegressionModel(noise, weight_prior, level, self._family(weight_prior))
-            for noise in noise_prior
+            RegressionModel(noise, weight_prior, level, family) for noise in noise_prior
         ]
         values = [
             {
@@ -439,13 +434,6 @@ class VariationalBayesianRegression(
             if same_columns and type(warm) is model.family:
                 return warm.step(model, values)
         return model.start(values)
-
-    def _family(self, weight_prior):
-        """The posterior family: an exact one where the model allows it."""
-        if self.posterior == "mean_field":
-            return FactorisedPosterior
-        shared = isinstance(weight_prior, Gamma) and weight_prior.shape.shape == ()
-        return IntegratedPosterior if shared else JointPosterior
 
     def _resolve_priors(self, design):
         """(priors of tau, one a target; prior of lambda), in standard units."""

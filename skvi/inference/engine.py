@@ -125,13 +125,15 @@ def climb(
             statistics, terms = _evaluate(model, driver, q)
             elbo = sum(terms.values())
         path.append(float(elbo))
-        plain = driver.advance(q, statistics)
+        last = iteration == max_iter
+        # The convergence test looks a step ahead; other drivers stay where q is.
+        plain = q if last and not driver.monotone else driver.advance(q, statistics)
         converged = driver.monotone and convergence.reached(
             path, convergence.distance_left(q, plain)
         )
         fit = Fit(q, statistics, terms, path, max(1, iteration), converged)
         fit.stopped = on_iteration is not None and bool(on_iteration(fit))
-        if converged or fit.stopped or iteration == max_iter:
+        if converged or fit.stopped or last:
             break
         candidate = None
         if mixer is not None:

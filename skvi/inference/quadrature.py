@@ -35,6 +35,16 @@ class GridDensity:
         weights = np.exp(self.log_density) * step
         self.weights = weights / weights.sum()
 
+    def thinned(self):
+        """(nodes, weights) of every other node, those of negligible weight left out.
+
+        The integral was the same before the last halving of the step, so these serve
+        as well, at less than half the cost in all that is summed over them.
+        """
+        keep = np.flatnonzero(self.weights[::2] > 1e-14) * 2
+        weights = self.weights[keep]
+        return self.nodes[keep], weights / weights.sum()
+
     def entropy(self):
         return float(-self.weights @ self.log_density)
 

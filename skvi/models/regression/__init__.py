@@ -6,7 +6,10 @@ from skvi.models.regression.joint import JointPosterior
 from skvi.models.regression.model import RegressionModel
 from skvi.models.regression.moments import Moments
 
+FAMILIES = {"mean_field": FactorisedPosterior, "structured": JointPosterior}
+
 __all__ = [
+    "FAMILIES",
     "FactorisedPosterior",
     "IntegratedPosterior",
     "JointPosterior",

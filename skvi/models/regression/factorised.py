@@ -49,6 +49,11 @@ class FactorisedPosterior(Product):
         self.weight_precision = weight_precision
 
     @classmethod
+    def for_prior(cls, weight_prior):
+        """The family for a prior of lambda: this one, whatever the prior."""
+        return cls
+
+    @classmethod
     def start(cls, model, values):
         """Priors' mean precisions and the ridge solution that belongs to them."""
         lam, n = model.weight_prior, values["weight"]

@@ -43,11 +43,7 @@ class IntegratedPosterior(Distribution):
     def __init__(self, problem, density):
         self.problem = problem
         self.density = density
-        # Nodes of negligible weight cost time in every prediction and change nothing.
-        keep = density.weights > 1e-14
-        weights = density.weights[keep]
-        self.weights = weights / weights.sum()
-        self.log_lambda = density.nodes[keep]
+        self.log_lambda, self.weights = density.thinned()
         self.given = problem.given(self.log_lambda)
         if problem.level_total is not None:
             self.names = (*self.names, "level")

@@ -30,6 +30,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from skvi.distributions import Gamma, LocationScaleMixture, NormalGamma, Product
 from skvi.linalg import DenseCovariance, DiagonalPrecision, ScaledInverse
+from skvi.models.regression.integrated import IntegratedPosterior
 from skvi.models.regression.model import SecondMoment, is_known
 
 
@@ -40,6 +41,12 @@ class JointPosterior(Product):
         super().__init__({"joint": joint, "weight_precision": weight_precision})
         self.joint = joint
         self.weight_precision = weight_precision
+
+    @classmethod
+    def for_prior(cls, weight_prior):
+        """The family for a prior of lambda: the exact one where all share a lambda."""
+        shared = weight_prior.mean.shape == () and not is_known(weight_prior)
+        return IntegratedPosterior if shared else cls
 
     @classmethod
     def start(cls, model, values):
