@@ -15,7 +15,7 @@ from skvi.estimators.base import VariationalEstimator, keeps_fit_on_error
 from skvi.estimators.linear import LinearModelMixin
 from skvi.estimators.linear_attributes import LinearAttributes
 from skvi.estimators.priors import gamma_pair, positive_precisions
-from skvi.inference.blocks import run_parallel
+from skvi.inference.blocks import blas_threads, run_parallel
 from skvi.inference.drivers import Batch
 from skvi.inference.engine import climb
 from skvi.models.regression import FAMILIES, Moments, RegressionModel
@@ -414,7 +414,10 @@ class VariationalBayesianRegression(
         frame = LinearAttributes(design, single, linear_response, models, values)
         # Callbacks hear of one target after another.
         watched = bool(getattr(self, "_skl_callbacks", None))
-        fits = run_parallel(run, range(len(models)), None if watched else self.n_jobs)
+        with blas_threads(design.gram.side):
+            fits = run_parallel(
+                run, range(len(models)), None if watched else self.n_jobs
+            )
         self.__dict__.update(frame.attributes(fits), _fitted_rows=moments)
         if not all(fit.converged or fit.stopped for fit in fits):
             warnings.warn(

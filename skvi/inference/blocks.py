@@ -1,11 +1,27 @@
 """Blocks of rows, and the one place where work over them runs in parallel."""
 
-from functools import reduce
+from contextlib import nullcontext
+from functools import cache, reduce
 from operator import add
 
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.utils import gen_even_slices
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
+
+SMALL_MATRIX = 256  # rows of a factorisation that threads of BLAS only slow down
+
+
+@cache
+def _threadpools():
+    """Found once: looking for the loaded libraries costs more than a small fit."""
+    return ThreadpoolController()
+
+
+def blas_threads(size):
+    """A context in which work on matrices of this size has the threads it deserves."""
+    if size > SMALL_MATRIX:
+        return nullcontext()
+    return _threadpools().limit(limits=1, user_api="blas")
 
 
 def run_parallel(function, items, n_jobs=None):
@@ -19,7 +35,7 @@ def run_parallel(function, items, n_jobs=None):
     n_workers = min(effective_n_jobs(n_jobs), len(items))
     if n_workers <= 1:
         return [function(item) for item in items]
-    with threadpool_limits(limits=1, user_api="blas"):
+    with _threadpools().limit(limits=1, user_api="blas"):
         return Parallel(n_jobs=n_workers, prefer="threads")(
             delayed(function)(item) for item in items
         )

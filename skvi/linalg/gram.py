@@ -59,6 +59,7 @@ class DenseGram:
     def __init__(self, matrix):
         self.matrix = np.ascontiguousarray(matrix)
         self.dim = matrix.shape[0]
+        self.side = self.dim  # of the matrices that are factorised
 
     def diagonal(self):
         return np.diag(self.matrix)
@@ -92,7 +93,7 @@ class FactorGram:
 
     def __init__(self, rows):
         self.rows = rows
-        self.dim = rows.shape[1]
+        self.side, self.dim = rows.shape
 
     def diagonal(self):
         out = np.empty(self.dim)
