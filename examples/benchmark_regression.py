@@ -35,6 +35,7 @@ import platform
 import subprocess
 import sys
 import time
+import tracemalloc
 import warnings
 from pathlib import Path
 from unittest import mock
@@ -258,10 +259,10 @@ standard deviations, and coef_covariance_ when it is asked for.
     shapes = {(100_000, 100): 7, (1_000_000, 20): 5, (500, 5000): 3, (10_000, 1000): 5}
     if quick:
         shapes = {(20_000, 100): 5, (100_000, 20): 5, (200, 1000): 3, (2000, 200): 5}
-    rows, quality = [], []
+    rows, quality, thread_counts = [], [], (1,) if quick else (1, 2)
     for (n, p), repeats in shapes.items():
         X, y, X_new, y_new = problem(n, p)
-        for threads in (1, 2):
+        for threads in thread_counts:
             contenders = {
                 "BayesianRidge": BayesianRidge,
                 "same priors": lambda threads=threads: VariationalBayesianRegression(
@@ -317,7 +318,7 @@ def speed_quality(label, models, X, y, X_new, y_new):
     for name, model in models.items():
         priors = (VAGUE, VAGUE)
         if name == "default":
-            priors = (model.weight_precision_prior_, model.noise_precision_prior_)
+            priors = resolved_priors(model, y)
         if priors not in exact:
             exact[priors] = Exact(X, y, *priors)
         truth = exact[priors]
@@ -336,7 +337,7 @@ def speed_quality(label, models, X, y, X_new, y_new):
 
 
 def evidence_at(X, y, noise_precision, prior_precision):
-    """log p(y | precisions), y ~ N(0, I/a + X L^-1 X'): what ARDRegression maximises."""
+    """ARDRegression's objective log p(y | precisions), y ~ N(0, I/a + X L^-1 X')."""
     live = np.isfinite(prior_precision)
     X, ridge = X[:, live], prior_precision[live] / noise_precision
     factor = np.linalg.cholesky(X.T @ X + np.diag(ridge))
@@ -360,11 +361,11 @@ ARDRegression pruned are left out of it). "same priors" has Gamma(1e-6, 1e-6).
     )
     shapes = {(300, 100): 5, (2000, 200): 5}
     if quick:
-        shapes = {(300, 100): 1}
-    speeds, quality = [], []
+        shapes = {(300, 100): 3}
+    speeds, quality, thread_counts = [], [], (1,) if quick else (1, 2)
     for (n, p), repeats in shapes.items():
         X, y, X_new, y_new = problem(n, p, n_active=10)
-        for threads in (1, 2):
+        for threads in thread_counts:
             make = functools.partial(
                 VariationalBayesianRegression, prior="ard", n_jobs=threads
             )
@@ -495,7 +496,7 @@ far the two ends are apart, in posterior sds and in nats.
 # ------
 
 CHILD = """
-import sys, tracemalloc
+import sys
 import numpy as np
 from sklearn.linear_model import BayesianRidge
 from skvi import VariationalBayesianRegression
@@ -510,48 +511,55 @@ def peak():
         unit = 1 if sys.platform == "darwin" else 1024
         return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-n, p, name, how = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+n, p, name = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 make = {"BayesianRidge": BayesianRidge, "skvi": VariationalBayesianRegression}[name]
 rng = np.random.default_rng(0)
 make().fit(rng.standard_normal((40, 60)), rng.standard_normal(40))  # lazy imports
 X = rng.standard_normal((n, p))
 y = X @ rng.standard_normal(p) + 0.7 * p**0.5 * rng.standard_normal(n)
-if how == "arrays":
+before = peak()
+make().fit(X, y)
+print(peak() - before)
+"""
+
+
+def traced_peak(make, n, p):
+    """Bytes that Python traces, at their peak, during one fit."""
+    X, y, *_ = problem(n, p, n_new=1)
+    warm_up({"": make})
     tracemalloc.start()
     make().fit(X, y)
-    print(tracemalloc.get_traced_memory()[1])
-else:
-    before = peak()
-    make().fit(X, y)
-    print(peak() - before)
-"""
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def process_peak(name, n, p):
+    """Bytes by which one fit raises the peak of the memory of a fresh process."""
+    command = [sys.executable, "-c", CHILD, str(n), str(p), name]
+    return int(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
 def memory(quick):
     heading("Peak memory of fit")
     note(
         """
-In a fresh process for each number; "arrays": allocations that Python traces during
-fit, "process": growth of the resident set, which also holds BLAS buffers. "with the
-data": peak including X, as a multiple of X.
+"arrays": allocations that Python traces during fit. "process": growth of the resident
+set of a fresh process, which holds BLAS buffers too. "with X": peak including X, as a
+multiple of X.
 """
     )
     rows = []
-    shapes = [(200, 1000)] if quick else [(500, 5000), (100_000, 100), (10_000, 1000)]
+    makers = {"BayesianRidge": BayesianRidge, "skvi": VariationalBayesianRegression}
+    shapes = [(200, 2000)] if quick else [(500, 5000), (100_000, 100), (10_000, 1000)]
     for n, p in shapes:
         data = 8 * n * p
-        for name in ("BayesianRidge", "skvi"):
-            for how in ("arrays", "process"):
-                command = [sys.executable, "-c", CHILD, str(n), str(p), name, how]
-                out = subprocess.run(
-                    command, capture_output=True, text=True, check=True
-                )
-                above = int(out.stdout)
-                rows.append(
-                    [f"{n:,} x {p:,}", name, how, f"{data / 2**20:.0f} MiB"]
-                    + [f"{above / 2**20:.0f} MiB", f"{(above + data) / data:.2f}x"]
-                )
-    table(["n x p", "fit", "counted", "X", "above the data", "with the data"], rows)
+        for name, make in makers.items():
+            peaks = traced_peak(make, n, p), process_peak(name, n, p)
+            rows.append([f"{n:,} x {p:,}", name, f"{data / 2**20:.0f} MiB"])
+            for above in peaks:
+                rows[-1] += [f"{above / 2**20:.0f} MiB", f"{1 + above / data:.2f}x"]
+    table(["n x p", "fit", "X", "arrays", "with X", "process", "with X"], rows)
 
 
 # %%
@@ -602,6 +610,41 @@ elbo_ minus the exact log evidence (nats).
     table(
         ["data", "fit", "mean error", "least sd", "largest sd", "elbo - evidence"], rows
     )
+
+
+def extremes(quick):
+    heading("Structured posteriors beside the exact one: extremes")
+    note(
+        """
+Simulated, X standard normal, weights N(0, 1), noise by its sd relative to the signal's
+("none" has no signal). As above, with both pairs of hyperpriors.
+"""
+    )
+    rows = []
+    shapes = [(20, 5), (20_000, 50), (50, 300)]
+    for n, p in shapes if quick else [*shapes, (100_000, 100), (5000, 1000)]:
+        rng = np.random.default_rng(0)
+        X, noise = rng.standard_normal((n, p)), rng.standard_normal(n)
+        signal = X @ rng.standard_normal(p)
+        for label, y in {
+            "none": noise,
+            "1": signal + noise * np.sqrt(p),
+            "1e-3": signal + 1e-3 * noise * np.sqrt(p),
+        }.items():
+            for name, parameters in {"default": {}, "vague": SAME}.items():
+                model = VariationalBayesianRegression(**parameters).fit(X, y)
+                exact = Exact(X, y, *resolved_priors(model, y))
+                row = [f"{n:,} x {p:,}", label, name]
+                row += accuracy_row("", "", exact, model.coef_, model.coef_std_)[2:]
+                rows.append([*row, f"{model.elbo_ - exact.log_evidence:+.2e}"])
+    head = ["n x p", "noise", "hyperpriors", "mean error", "least sd", "largest sd"]
+    table([*head, "elbo - evidence"], rows)
+
+
+def resolved_priors(model, y):
+    """(shape, rate) of lambda and of tau var(y), as the fit had them."""
+    shape, rate = model.noise_precision_prior_
+    return model.weight_precision_prior_, (shape, rate / y.var())
 
 
 def accuracy_row(label, fit, exact, coef, sd):
@@ -682,6 +725,7 @@ density of a new y.
 SECTIONS = {
     "memory": memory,
     "accuracy": accuracy,
+    "extremes": extremes,
     "iterations": iterations,
     "speed": speed,
     "ard": ard,

@@ -60,10 +60,15 @@ class Incremental(Batch):
         return reduce(add, self.memo)
 
     def advance(self, q, statistics):
-        q = self.model.global_step(statistics.values, q)
+        # The total is carried within a pass only; ``evaluate`` adds the memo up anew,
+        # so that rounding does not build up.
+        total = statistics
+        q = self.model.global_step(total.values, q)
         for index, block in enumerate(self.blocks):
-            self.memo[index] = self.model.statistics(q, block)
-            q = self.model.global_step(reduce(add, self.memo).values, q)
+            new = self.model.statistics(q, block)
+            total = total.replaced(self.memo[index], new)
+            self.memo[index] = new
+            q = self.model.global_step(total.values, q)
         return q
 
     def finish(self, model, fit):

@@ -33,6 +33,14 @@ class Statistics:
         entropy = (1.0 - rho) * self.entropy + rho * scale * other.entropy
         return Statistics(values, entropy)
 
+    def replaced(self, old, new):
+        """The total after one block's share went from old to new."""
+        values = {
+            name: v + (new.values[name] - old.values[name])
+            for name, v in self.values.items()
+        }
+        return Statistics(values, self.entropy + (new.entropy - old.entropy))
+
     def scaled(self, scale):
         values = {name: scale * v for name, v in self.values.items()}
         return Statistics(values, scale * self.entropy)
