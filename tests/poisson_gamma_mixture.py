@@ -172,9 +172,3 @@ class PoissonGammaMixture(Model):
         draw = np.arange(len(z))[:, None]
         total += np.log(weights[draw, z]).sum(axis=1)
         return total + stats.poisson.logpmf(X, rates[draw, z]).sum(axis=(1, 2))
-
-    def sample_rows(self, n, rng):
-        """n rows of counts from the prior."""
-        weights = self.weights_prior.sample(1, rng)[0]
-        rates = self.rates_prior.sample(1, rng)[0]
-        return rng.poisson(rates[rng.choice(len(weights), size=n, p=weights)])

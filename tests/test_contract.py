@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
-from cases import CASES
 from sklearn.base import clone, is_regressor
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skvi
+from cases import CASES
 from skvi.metrics import elbo_scorer, log_predictive_density_scorer
 
 

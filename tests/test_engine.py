@@ -5,10 +5,10 @@ import threading
 import joblib
 import numpy as np
 import pytest
-from poisson_gamma_mixture import PoissonGammaMixture
 from scipy import special
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from poisson_gamma_mixture import PoissonGammaMixture
 from skvi.distributions import Dirichlet, Gamma, Gaussian, Product
 from skvi.inference.blocks import map_reduce, run_parallel
 from skvi.inference.drivers import Batch, Incremental, Stochastic, StochasticState
@@ -130,6 +130,7 @@ def test_statistics_add_blend_and_scale():
     assert flat(Statistics() + a) == flat(a)
     assert flat(a.scaled(4.0)) == [4.0, 8.0, 12.0, 2.0]
     assert flat(a.blend(b, 0.25, 2.0)) == [5.75, 11.5, 17.25, 2.875]
+    assert flat((a + b).replaced(b, a)) == flat(a.scaled(2.0))
     assert flat(a) == [1.0, 2.0, 3.0, 0.5]
 
 
@@ -574,7 +575,8 @@ def blas_threads(_=None):
 
 def test_blas_is_single_threaded_inside_parallel_threads_only():
     with threadpool_limits(limits=2, user_api="blas"):
-        assert blas_threads() == {2}
+        if blas_threads() != {2}:
+            pytest.skip("a BLAS whose threads cannot be set")
         assert run_parallel(blas_threads, range(4), 2) == [{1}] * 4
         assert run_parallel(blas_threads, range(4), 1) == [{2}] * 4
         assert blas_threads() == {2}

@@ -4,10 +4,10 @@ import pickle
 
 import numpy as np
 import pytest
-import twins
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
 
+import twins
 from skvi.kernels import coordinate
 from skvi.linalg import (
     DenseCovariance,

@@ -5,7 +5,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from conftest import data_path
 from scipy import integrate, linalg, sparse, special, stats
 from sklearn import config_context
 from sklearn.datasets import load_diabetes
@@ -13,6 +12,7 @@ from sklearn.linear_model import BayesianRidge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from conftest import data_path
 from skvi import VariationalBayesianRegression
 from skvi.callbacks import StopWhen
 from skvi.distributions import Gamma
@@ -726,3 +726,19 @@ def test_callbacks_see_a_fitted_estimator_at_every_iteration():
     np.testing.assert_allclose([elbo for elbo, _ in seen], model.elbo_path_)
     assert seen[-1] == (model.elbo_, model.predict(X[:1]).item())
     assert len(seen) == 3 and not model.converged_
+
+
+def test_duplicate_sparse_entries_are_summed():
+    rng = np.random.default_rng(0)
+    rows = np.repeat(np.arange(20), 2)
+    values = rng.standard_normal(40) + 5.0
+    twice = sparse.coo_array((values, (rows, np.zeros(40, int))), shape=(40, 2))
+    y = rng.standard_normal(40)
+    csr = sparse.csr_array(
+        (twice.data, twice.coords[1], np.minimum(np.arange(41) * 2, 40)), shape=(40, 2)
+    )
+    assert not csr.has_canonical_format
+    dense_fit = VariationalBayesianRegression().fit(csr.toarray(), y)
+    assert VariationalBayesianRegression().fit(csr, y).elbo_ == pytest.approx(
+        dense_fit.elbo_
+    )

@@ -1,7 +1,8 @@
 """scikit-learn's own checks, with nothing excused."""
 
-from cases import CASES
 from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from cases import CASES
 
 
 @parametrize_with_checks([case.estimator() for case in CASES])

@@ -11,7 +11,6 @@ from operator import add
 import numpy as np
 
 from skvi.inference.blocks import run_parallel
-from skvi.models.base import Statistics
 
 
 class Batch:
@@ -134,7 +133,5 @@ def plain_pass(model, batch, fit):
     statistics = batch.evaluate(fit.posterior)
     fit.statistics = statistics
     fit.elbo_terms = model.elbo_terms(statistics, fit.posterior)
+    fit.path.append(fit.elbo)
     return fit
-
-
-__all__ = ["Batch", "Incremental", "Statistics", "Stochastic", "StochasticState"]

@@ -11,6 +11,7 @@ shrinks by the factor r an iteration has s / (1 - r) to go from where it started
 however small s is.
 """
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,6 +47,7 @@ class Convergence:
         self.tol = tol
         self.distance_tol = distance_tol
         self.last = None
+        self.rates = deque([0.0], maxlen=3)  # one rate alone may be a lucky one
 
     def distance_left(self, q, plain):
         """Estimated distance, in posterior sds, of q from the fixed point."""
@@ -59,7 +61,8 @@ class Convergence:
             if max(step, moved) > ROUNDING_SD:
                 # The plain map's rate along the last move.
                 rate = before_plain.distance(plain) / moved if moved > 0.0 else np.inf
-                left = step / (1.0 - min(rate, SLOWEST_RATE))
+                self.rates.append(min(rate, SLOWEST_RATE))
+                left = step / (1.0 - max(self.rates))
         self.last = (q, plain)
         return left
 

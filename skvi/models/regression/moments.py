@@ -314,7 +314,8 @@ def _dense_scatter(X, Y, sample_weight, n_jobs=None):
 def _sparse_scatter(X, Y, sample_weight):
     n, p = X.shape
     weight = np.ones(n) if sample_weight is None else sample_weight
-    csc = X.tocsc().astype(np.float64)
+    csc = X.tocsc().astype(np.float64)  # a copy
+    csc.sum_duplicates()
     # Stored zeros keep a column's mean within sqrt(n) sds, so no digits are lost
     # without a shift; only a column with no zero at all can have a large mean.
     shift = np.zeros(p)
