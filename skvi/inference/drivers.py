@@ -133,5 +133,5 @@ def plain_pass(model, batch, fit):
     statistics = batch.evaluate(fit.posterior)
     fit.statistics = statistics
     fit.elbo_terms = model.elbo_terms(statistics, fit.posterior)
-    fit.path.append(fit.elbo)
+    fit.path[-1] = fit.elbo  # of the same posterior, its local factors made new
     return fit
