@@ -2,11 +2,13 @@
 
 import json
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
 from scipy import integrate, linalg, sparse, special, stats
 from sklearn import config_context
+from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import BayesianRidge
 from sklearn.pipeline import make_pipeline
@@ -362,6 +364,7 @@ MODELS = [
     {"posterior": "mean_field"},
     {"prior": "ard"},
     {"noise_precision": 1.2},
+    {"fit_intercept": False},
     {"weight_precision": 2.0},
     {"weight_precision": 2.0, "noise_precision": 1.2},
     {"posterior": "mean_field", "posterior_covariance": "linear_response"},
@@ -400,7 +403,7 @@ def test_predictive_laws_agree_with_each_other(params, shape):
     assert abs(moment) < 1e-3 * std[0]
 
 
-@pytest.mark.parametrize("params", MODELS[:6], ids=str)
+@pytest.mark.parametrize("params", MODELS[:7], ids=str)
 def test_sample_y_follows_the_predictive_law_jointly(params):
     X, y = simulate(25, 4)
     model = VariationalBayesianRegression(**params).fit(X, y)
@@ -485,7 +488,7 @@ def test_sparse_x_is_never_made_dense():
 
 def test_several_targets_are_fitted_one_by_one():
     X, y = simulate(40, 4)
-    Y = np.column_stack([y, np.cos(y), 1e6 * y**2])
+    Y = np.column_stack([y, np.cos(y), 1e2 * y**2])
     for params in MODELS:
         several = VariationalBayesianRegression(**params).fit(X, Y)
         each = [VariationalBayesianRegression(**params).fit(X, t) for t in Y.T]
@@ -512,7 +515,7 @@ def test_several_targets_are_fitted_one_by_one():
         assert several.sample_y(X, 6, 0).shape == (40, 3, 6)
         draws = several.sample_posterior(5, 0)
         assert draws["coef"].shape == (5, 3, 4)
-        assert len(several.summary().names) == 15
+        assert len(several.summary().names) == 3 * (4 + several.fit_intercept)
 
 
 @pytest.mark.parametrize("far", [1.0, 1e6])
@@ -550,6 +553,101 @@ def test_partial_fit_across_the_change_from_rows_to_moments():
         more.partial_fit(X[:, :3], y)
     with pytest.raises(ValueError, match="target"):
         more.partial_fit(X, np.column_stack([y, y]))
+
+
+@pytest.mark.parametrize("shape", [(50, 6), (12, 30)])
+@pytest.mark.parametrize("first", ["fit", "partial_fit"])
+def test_partial_fit_does_not_look_at_old_buffers(shape, first):
+    """The caller may reuse or change its arrays between calls."""
+    X, y = simulate(*shape)
+    half = shape[0] // 2
+    buffer, target = X[:half].copy(), y[:half].copy()
+    parts = VariationalBayesianRegression()
+    getattr(parts, first)(buffer, target)
+    buffer[:], target[:] = X[half:], y[half:]
+    parts.partial_fit(buffer, target)
+    whole = VariationalBayesianRegression().fit(X, y)
+    assert parts.elbo_ == pytest.approx(whole.elbo_, rel=1e-10)
+    np.testing.assert_allclose(parts.coef_, whole.coef_, rtol=1e-7)
+
+
+def test_partial_fit_takes_dense_and_sparse_rows_by_turns():
+    X, y = simulate(12, 30)
+    whole = VariationalBayesianRegression().fit(X, y)
+    for kinds in [(np.asarray, sparse.csr_array), (sparse.csc_array, np.asarray)]:
+        parts = VariationalBayesianRegression()
+        for kind, rows in zip(kinds, (slice(0, 5), slice(5, 12))):
+            parts.partial_fit(kind(X[rows]), y[rows])
+        assert parts.elbo_ == pytest.approx(whole.elbo_, rel=1e-10)
+
+
+WARM_VARIANTS = [*MODELS, {"posterior": "mean_field", "prior": "ard"}]
+
+
+@pytest.mark.parametrize("params", WARM_VARIANTS, ids=str)
+@pytest.mark.parametrize("shape", [(30, 5), (10, 15)])
+def test_a_warm_start_changes_the_start_only(params, shape):
+    X, y = simulate(*shape)
+    cold = VariationalBayesianRegression(**params).fit(X, -y)
+    defaults = VariationalBayesianRegression(warm_start=True).get_params()
+    warm = VariationalBayesianRegression()
+    for others in WARM_VARIANTS:
+        warm.set_params(**{**defaults, **others}).fit(X, y)
+        warm.set_params(**{**defaults, **params}).fit(X, -y)
+        assert warm.elbo_ == pytest.approx(cold.elbo_, abs=1e-5)
+        move = np.abs(warm.coef_ - cold.coef_)
+        assert np.all(move < 1e-4 * cold.coef_std_.max())
+    stream = VariationalBayesianRegression(**params, warm_start=True)
+    for rows in np.array_split(np.arange(shape[0]), 3):
+        stream.partial_fit(X[rows], -y[rows])
+    assert stream.elbo_ == pytest.approx(cold.elbo_, abs=1e-5)
+
+
+@pytest.mark.parametrize("n, p, signal", [(20_000, 100, 0.0), (4_000, 200, 0.05)])
+def test_the_evidence_is_exact_where_there_is_hardly_a_signal(n, p, signal):
+    """There the posterior of lambda lies far beyond its prior."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, p))
+    y = signal * X[:, 0] + rng.standard_normal(n)
+    model = VariationalBayesianRegression().fit(X, y)
+    exact = Quadrature(X, y, (2.0, 2.0 / p), (0.25, 0.01))
+    assert model.elbo_ == pytest.approx(exact.log_evidence, abs=1e-6)
+    np.testing.assert_allclose(model.coef_std_, exact.sd, rtol=1e-6)
+
+
+def test_mean_field_with_more_columns_than_rows_converges_at_once():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((10, 500)), rng.standard_normal(10)
+    model = VariationalBayesianRegression(posterior="mean_field", weight_precision=3.0)
+    assert model.fit(X, y).n_iter_ < 10
+
+
+def test_linear_response_with_a_callback_and_where_it_is_not_defined():
+    X, y = simulate(50, 8)
+    for params in ({"posterior": "mean_field"}, {"prior": "ard"}):
+        model = VariationalBayesianRegression(
+            **params, posterior_covariance="linear_response"
+        )
+        plain = clone(model).fit(X, y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            stopped = model.set_callbacks(StopWhen(lambda f: f.n_iter_ >= 2)).fit(X, y)
+        assert stopped.n_iter_ == 2 and np.all(np.isfinite(stopped.coef_std_))
+        assert np.all(np.isfinite(plain.coef_std_))
+    one = VariationalBayesianRegression(
+        prior="ard", posterior_covariance="linear_response"
+    ).fit(X[:1], y[:1])
+    assert np.all(np.isfinite(one.predict_interval(X)))
+
+
+def test_callbacks_reach_every_target_from_its_first_iteration():
+    X, y = simulate(40, 4)
+    Y = np.column_stack([y, np.cos(y), y**2])
+    seen = []
+    model = VariationalBayesianRegression(posterior="mean_field")
+    model.set_callbacks(StopWhen(lambda fitted: seen.append(fitted.elbo_)))
+    model.fit(X, Y)
+    assert len(seen) >= 6 and seen[-1] == model.elbo_
 
 
 def test_noise_does_not_collapse_with_more_columns_than_rows():
@@ -603,6 +701,13 @@ def test_summary_and_contrasts():
     s1, s2 = draws["coef"][:, 2], draws["coef"][:, 3]
     expected = [(s1 + s2).std(), (s1 - s2).std()]
     np.testing.assert_allclose(contrast.sd, expected, rtol=0.02)
+    # any linear combination: the line's height at a patient, intercept included
+    row = X.to_numpy()[3]
+    at_row = {"intercept": 1.0, **dict(zip(X.columns, row))}
+    height = model.summary(contrasts={"height": at_row}, confidence_level=0.9)
+    line = draws["intercept"] + draws["coef"] @ row
+    assert height.mean[0] == pytest.approx(model.predict(X[3:4])[0])
+    assert height.sd[0] == pytest.approx(line.std(), rel=0.02)
     frame = table.to_pandas()
     assert list(frame.index) == table.names and frame.shape == (5, 5)
     assert "bmi" in repr(table) and "<table>" in table._repr_html_()
@@ -644,6 +749,14 @@ def test_errors_of_predictions():
         model.predict_interval(X, 1.5)
     with pytest.raises(ValueError, match="n_samples=0"):
         model.sample_posterior(0)
+    for bad in (0, -1, 2.5):
+        with pytest.raises(ValueError, match=f"n_samples={bad}"):
+            model.sample_y(X, bad)
+    for bad in (1.5, "a", 0.0):
+        with pytest.raises(ValueError, match="confidence_level="):
+            model.summary(confidence_level=bad)
+    with pytest.raises(ValueError, match=r"contrasts=\{\}"):
+        model.summary(contrasts={})
     with pytest.raises(ValueError, match="1 target"):
         VariationalBayesianRegression().fit(X, np.c_[y, y]).log_predictive_density(X, y)
 
@@ -670,7 +783,7 @@ def test_verbose_prints_the_elbo(capsys):
     assert float(lines[-1].split()[-1]) == pytest.approx(model.elbo_, abs=1e-5)
 
 
-@pytest.mark.parametrize("params", MODELS[:6], ids=str)
+@pytest.mark.parametrize("params", MODELS[:7], ids=str)
 def test_posterior_is_in_the_units_of_the_data(params):
     X, y = simulate(25, 4)
     model = VariationalBayesianRegression(**params).fit(X, 1e3 * y)
@@ -687,7 +800,8 @@ def test_posterior_is_in_the_units_of_the_data(params):
             np.ravel(sd), np.ravel(sample.std(axis=0)), rtol=0.1, atol=1e-12
         )
     np.testing.assert_allclose(mean["coef"], model.coef_)
-    assert mean["level"] == pytest.approx(model.y_offset_)
+    if model.fit_intercept:
+        assert mean["level"] == pytest.approx(model.y_offset_)
 
 
 def test_the_integrated_bound_is_its_normalising_constant():

@@ -21,6 +21,13 @@ def as_generator(random_state):
     )
 
 
+def check_count(value, name):
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(
+            f"{name}={value!r} must be a positive integer: the number of draws."
+        )
+
+
 def keeps_fit_on_error(method):
     """Decorator of ``fit``-like methods: a failing call loses nothing fitted before."""
 
@@ -80,11 +87,7 @@ class VariationalEstimator(CallbackSupportMixin, BaseEstimator):
             takes them.
         """
         check_is_fitted(self)
-        if not isinstance(n_samples, Integral) or n_samples < 1:
-            raise ValueError(
-                f"n_samples={n_samples!r} must be a positive integer: the number of "
-                "draws."
-            )
+        check_count(n_samples, "n_samples")
         return self._draw(int(n_samples), as_generator(random_state))
 
     def _draw(self, n, rng):

@@ -3,7 +3,11 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skvi.estimators.prediction import PredictiveRegressorMixin, dense_blocks
+from skvi.estimators.prediction import (
+    PredictiveRegressorMixin,
+    check_probability,
+    dense_blocks,
+)
 from skvi.estimators.summary import Summary, contrast_row
 from skvi.linalg import scaled_covariance
 
@@ -37,7 +41,7 @@ class LinearModelMixin(PredictiveRegressorMixin):
     def _draw(self, n, rng):
         draws = [_by_name(q.sample(n, rng)) for q in np.atleast_1d(self.posterior_)]
         for draw in draws:
-            level = draw.get("level", 0.0)
+            level = draw.get("level", np.zeros(n))
             draw["intercept"] = level - draw["coef"] @ self.X_offset_
         if np.ndim(self.intercept_) == 0:
             return draws[0]
@@ -46,10 +50,12 @@ class LinearModelMixin(PredictiveRegressorMixin):
     def _standardise(self, rows):
         return (rows - self.X_offset_) / self.X_scale_
 
-    def _laws(self, rows, **parts):
-        """Laws of y (or of a part of it) at standardised rows, in y's units."""
+    def _laws(self, rows, level=1.0, noise=True):
+        """Laws of ``level * b + rows @ w`` (+ noise), in y's units, one a target."""
         return [
-            q.predictive(rows, law, **parts).rescaled(scale, shift)
+            q.predictive(rows, law, level=level, noise=noise).rescaled(
+                scale, np.reshape(level, (-1, 1)) * shift
+            )
             for q, law, scale, shift in zip(
                 self._fitted_posteriors,
                 self._fitted_laws,
@@ -83,6 +89,7 @@ class LinearModelMixin(PredictiveRegressorMixin):
     def _replicate(self, X, n_samples, rng):
         draws = self._draw(n_samples, rng)
         single = np.ndim(self.intercept_) == 0
+        draws.setdefault("level", draws["intercept"])  # zero without an intercept
         coef, level, tau = (
             draws[name][:, None] if single else draws[name]
             for name in ("coef", "level", "noise_precision")
@@ -109,8 +116,8 @@ class LinearModelMixin(PredictiveRegressorMixin):
         contrasts : dict of str to (array-like of shape (n_features,) or dict), \
                 default=None
             Linear combinations of the weights by name: one coefficient a feature, or
-            a dict of feature name to coefficient. None tabulates every weight and the
-            intercept.
+            a dict of feature name (or "intercept") to coefficient. None tabulates
+            every weight and the intercept.
 
         Returns
         -------
@@ -130,19 +137,27 @@ class LinearModelMixin(PredictiveRegressorMixin):
         bmi - bp ...
         """
         check_is_fitted(self)
+        check_probability(confidence_level, "confidence_level")
         names = self._feature_names()
         if contrasts is None:
-            rows = np.eye(self.n_features_in_)
-        else:
-            rows = np.stack([contrast_row(k, v, names) for k, v in contrasts.items()])
-            names = list(contrasts)
+            contrasts = {name: {name: 1.0} for name in names}
+            if self.fit_intercept:
+                contrasts["intercept"] = {"intercept": 1.0}
+        if not contrasts:
+            raise ValueError(
+                "contrasts={} names no linear combination; leave it None for a table "
+                "of all weights."
+            )
+        names_and_one = [*names, "intercept"] if self.fit_intercept else names
+        rows = np.stack(
+            [contrast_row(k, v, names_and_one) for k, v in contrasts.items()]
+        )
+        level = rows[:, -1] if self.fit_intercept else np.zeros(len(rows))
+        # The intercept is the level at the mean of X less what the weights make of it.
+        rows = rows[:, : len(names)] - np.outer(level, self.X_offset_)
         tail = 0.5 * (1.0 - confidence_level)
-        # Rows of weights have no level: shift the law back to zero.
-        table = self._tabulate(rows / self.X_scale_, tail, level=False)
-        if contrasts is None and self.fit_intercept:
-            origin = self._standardise(np.zeros((1, self.n_features_in_)))
-            names = [*names, "intercept"]
-            table = np.concatenate([table, self._tabulate(origin, tail, level=True)])
+        table = self._tabulate(rows / self.X_scale_, tail, level)
+        names = list(contrasts)
         n_targets = table.shape[1]
         if np.ndim(self.intercept_) != 0:
             names = [f"y{t}: {name}" for name in names for t in range(n_targets)]
@@ -154,23 +169,22 @@ class LinearModelMixin(PredictiveRegressorMixin):
         return Summary(type(self).__name__, names, table, confidence_level, notes)
 
     def _tabulate(self, rows, tail, level):
-        """(rows, targets, 5): mean, sd, interval and P(> 0) of level + rows @ w."""
+        """(rows, targets, 5): mean, sd, interval and P(> 0) of level * b + rows @ w."""
         step = max(1, (1 << 20) // max(1, rows.shape[1]))
         parts = []
         for start in range(0, len(rows), step):
-            laws = self._laws(rows[start : start + step], level=level, noise=False)
-            for t, law in enumerate(laws):
-                shift = 0.0 if level else np.atleast_1d(self.y_offset_)[t]
-                ends = law.quantile([tail, 1.0 - tail]) - shift
-                laws[t] = np.column_stack(
-                    [
-                        law.mean - shift,
-                        np.sqrt(law.variance()),
-                        ends,
-                        1.0 - law.cdf(np.full(len(ends), shift)),
-                    ]
-                )
-            parts.append(np.stack(laws, axis=1))
+            some = slice(start, start + step)
+            laws = self._laws(rows[some], level=level[some], noise=False)
+            columns = [
+                [
+                    law.mean,
+                    np.sqrt(law.variance()),
+                    *law.quantile([tail, 1.0 - tail]).T,
+                    1.0 - law.cdf(np.zeros(len(law.mean))),
+                ]
+                for law in laws
+            ]
+            parts.append(np.transpose(columns, (2, 0, 1)))
         return np.concatenate(parts)
 
     def _feature_names(self):

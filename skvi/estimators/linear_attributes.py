@@ -13,19 +13,19 @@ class LinearAttributes:
     So a callback can have them at any iteration, and a failure can rebuild them.
     """
 
-    def __init__(self, design, single, linear_response, models, values):
+    def __init__(self, design, single, models, values):
         self.design = design
         self.single = single
-        self.linear_response = linear_response
         self.models = models
         self.values = values
         self.log_units = -design.weight * np.log(design.y_scale)
 
-    def attributes(self, fits):
+    def attributes(self, fits, linear_response=False):
+        """The attributes of fits, one a target."""
         design, models = self.design, self.models
         posteriors = [fit.posterior for fit in fits]
         laws = [
-            q.coef_law(model, values, self.linear_response)
+            q.coef_law(model, values, linear_response)
             for q, model, values in zip(posteriors, models, self.values)
         ]
         scale = np.multiply.outer(design.y_scale, 1.0 / design.x_scale)

@@ -7,7 +7,7 @@ from scipy import sparse
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skvi.estimators.base import as_generator
+from skvi.estimators.base import as_generator, check_count
 
 BLOCK_ELEMENTS = 1 << 20
 BLOCK_ROWS = 8192  # a predictive law holds some forty numbers a row
@@ -89,11 +89,7 @@ class PredictiveRegressorMixin(RegressorMixin):
             Lower and upper end.
         """
         check_is_fitted(self)
-        if not isinstance(confidence_level, Real) or not 0.0 < confidence_level < 1.0:
-            raise ValueError(
-                f"confidence_level={confidence_level!r} must lie strictly between 0 "
-                "and 1, such as 0.95."
-            )
+        check_probability(confidence_level, "confidence_level")
         tail = 0.5 * (1.0 - confidence_level)
         return self._quantiles(X, np.array([tail, 1.0 - tail]))
 
@@ -154,8 +150,9 @@ class PredictiveRegressorMixin(RegressorMixin):
         y_samples : ndarray of shape (n_samples_X[, n_targets], n_samples)
         """
         check_is_fitted(self)
+        check_count(n_samples, "n_samples")
         X = self._validate_rows(X)
-        return self._replicate(X, n_samples, as_generator(random_state))
+        return self._replicate(X, int(n_samples), as_generator(random_state))
 
     # -- helpers -----------------------------------------------------------------------
 
@@ -201,6 +198,13 @@ def dense_blocks(X):
         rows = slice(start, min(start + step, X.shape[0]))
         block = X[rows].toarray() if sparse.issparse(X) else X[rows]
         yield rows, np.asarray(block, dtype=np.float64)
+
+
+def check_probability(value, name):
+    if not isinstance(value, Real) or not 0.0 < value < 1.0:
+        raise ValueError(
+            f"{name}={value!r} must lie strictly between 0 and 1, such as 0.95."
+        )
 
 
 def _check_probabilities(values, name):

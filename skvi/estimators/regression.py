@@ -97,8 +97,8 @@ class VariationalBayesianRegression(
         where it is going.
 
     warm_start : bool, default=False
-        Whether ``fit`` starts at the posterior of the last fit, where that had the same
-        family and columns.
+        Whether iterations start at the posterior of the last fit, where that had the
+        same family and number of columns. Exact posteriors take no iterations.
 
     n_jobs : int or None, default=None
         Number of threads over blocks of rows, and over targets. None is 1 unless in a
@@ -210,8 +210,9 @@ class VariationalBayesianRegression(
     they let the noise collapse.
 
     The rows are read once, in cache-sized blocks. The exact fit then takes one
-    eigendecomposition of a matrix of size min(n, p), each further iteration of the
-    others at most a Cholesky decomposition of that size.
+    eigendecomposition of a matrix of size min(n, p). The iterations of ARD decompose a
+    matrix of that size each, after n^2 p operations to form it where p > n; those of
+    mean field sweep over the p x p Gram matrix, or solve for all weights where p > n.
 
     References
     ----------
@@ -310,7 +311,7 @@ class VariationalBayesianRegression(
         -------
         self : object
         """
-        return self._fit_rows(X, y, sample_weight, None)
+        return self._fit_rows(X, y, sample_weight)
 
     @fit_context(prefer_skip_nested_validation=True)
     @keeps_fit_on_error
@@ -338,7 +339,7 @@ class VariationalBayesianRegression(
         """
         return self._fit_rows(X, y, sample_weight, getattr(self, "_fitted_rows", None))
 
-    def _fit_rows(self, X, y, sample_weight, before):
+    def _fit_rows(self, X, y, sample_weight, before=None):
         given = {"X": X, "y": y, "sample_weight": sample_weight}
         X, y = validate_data(
             self,
@@ -371,7 +372,7 @@ class VariationalBayesianRegression(
 
     def _fit_moments(self, moments, single, task):
         design = moments.design(self.fit_intercept)
-        spectrum = _once(design.gram.spectrum)
+        self._fitted_rows = moments.after(design)
         noise_prior, weight_prior = self._resolve_priors(design)
         level = self.intercept_precision if self.fit_intercept else None
         family = FAMILIES[self.posterior].for_prior(weight_prior)
@@ -382,43 +383,45 @@ class VariationalBayesianRegression(
             {
                 "weight": design.weight,
                 "gram": design.gram,
-                "spectrum": spectrum,
                 "cross": design.cross[:, t],
                 "square": design.square[t],
             }
             for t in range(len(models))
         ]
 
+        frame = LinearAttributes(design, single, models, values)
+        # Callbacks hear of one target after another; those to come are at their start.
+        watched = bool(getattr(self, "_skl_callbacks", None))
         latest = [None] * len(models)
+
+        def climb_target(t, max_iter, on_iteration=None):
+            return climb(
+                models[t],
+                Batch(models[t], [values[t]]),
+                self._start(models[t], values[t], t),
+                max_iter=max_iter,
+                tol=self.tol,
+                distance_tol=DISTANCE_TOL,
+                on_iteration=on_iteration,
+            )
 
         def run(t):
             def on_iteration(fit):
                 latest[t] = fit
                 self._report(len(fit.path) - 1, fit.elbo + frame.log_units[t])
                 with task.subtask("iteration") as iteration:
-                    if all(fit is not None for fit in latest):
-                        iteration.attributes = lambda: frame.attributes(list(latest))
+                    iteration.attributes = lambda: frame.attributes(latest)
                 return iteration.stop
 
-            return climb(
-                models[t],
-                Batch(models[t], [values[t]]),
-                self._start(models[t], values[t], t),
-                max_iter=self.max_iter,
-                tol=self.tol,
-                distance_tol=DISTANCE_TOL,
-                on_iteration=on_iteration,
-            )
+            return climb_target(t, self.max_iter, on_iteration)
 
-        linear_response = self.posterior_covariance == "linear_response"
-        frame = LinearAttributes(design, single, linear_response, models, values)
-        # Callbacks hear of one target after another.
-        watched = bool(getattr(self, "_skl_callbacks", None))
+        if watched:
+            latest = [climb_target(t, 0) for t in range(len(models))]
         with blas_threads(design.gram.side):
             fits = run_parallel(
                 run, range(len(models)), None if watched else self.n_jobs
             )
-        self.__dict__.update(frame.attributes(fits), _fitted_rows=moments)
+        self.__dict__.update(self._final_attributes(frame, fits))
         if not all(fit.converged or fit.stopped for fit in fits):
             warnings.warn(
                 f"The fit did not converge in max_iter={self.max_iter} iterations. "
@@ -428,14 +431,24 @@ class VariationalBayesianRegression(
                 stacklevel=6,  # the caller of fit, past its decorators
             )
 
+    def _final_attributes(self, frame, fits):
+        if self.posterior_covariance == "variational":
+            return frame.attributes(fits)
+        try:
+            return frame.attributes(fits, linear_response=True)
+        except ValueError as error:  # a fit that took long is not thrown away
+            warnings.warn(
+                f"{error} The covariances of this fit are the variational ones.",
+                ConvergenceWarning,
+                stacklevel=7,
+            )
+            return frame.attributes(fits)
+
     def _start(self, model, values, target):
         """The model's own start, or the last fit's posterior moved to these data."""
         before = getattr(self, "_fitted_posteriors", ())
         if self.warm_start and target < len(before):
-            warm = before[target]
-            same_columns = warm.coef_mean.shape == values["cross"].shape
-            if same_columns and type(warm) is model.family:
-                return warm.step(model, values)
+            return model.restart(values, before[target])
         return model.start(values)
 
     def _resolve_priors(self, design):
@@ -457,15 +470,3 @@ class VariationalBayesianRegression(
         )
         rate = np.full(p, rate) if self.prior == "ard" else rate
         return noise, Gamma(shape, rate)
-
-
-def _once(function):
-    """Call ``function`` when first asked, and remember."""
-    result = []
-
-    def remembered():
-        if not result:
-            result.append(function())
-        return result[0]
-
-    return remembered

@@ -82,7 +82,7 @@ class Summary:
 
 
 def contrast_row(name, weights, feature_names):
-    """One coefficient a feature, from an array or a dict by feature name."""
+    """One coefficient a name, from a dict or an array (without the intercept)."""
     p = len(feature_names)
     if isinstance(weights, dict):
         unknown = [key for key in weights if key not in feature_names]
@@ -96,9 +96,10 @@ def contrast_row(name, weights, feature_names):
             row[feature_names.index(key)] = value
         return row
     row = np.asarray(weights, dtype=np.float64)
-    if row.shape != (p,):
+    n_features = p - (feature_names[-1:] == ["intercept"])
+    if row.shape != (n_features,):
         raise ValueError(
             f"contrasts[{name!r}] has shape {row.shape}; give one coefficient for each "
-            f"of the {p} features, or a dict by feature name."
+            f"of the {n_features} features, or a dict by feature name."
         )
-    return row
+    return np.concatenate([row, np.zeros(p - n_features)])

@@ -71,7 +71,8 @@ class Convergence:
         rise = 0.0 if distance_left == 0.0 else np.inf
         if len(path) > 1:
             rise = abs(path[-1] - path[-2])
-        return rise <= self.tol and distance_left <= self.distance_tol
+        tol = max(self.tol, SLACK * abs(path[-1]))
+        return rise <= tol and distance_left <= self.distance_tol
 
 
 def _evaluate(model, driver, q):

@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 
 NEGLIGIBLE = 46.0  # exp(-46) is 1e-20
 MAX_NODES = 1 << 14
+LARGEST = 1e13  # a log density beyond this has lost the digits that count
 
 
 class GridDensity:
@@ -77,6 +78,12 @@ def integrate(log_density, low, high, step):
     values = log_density(nodes)
     previous = -np.inf
     while True:
+        if not abs(values.max()) < LARGEST:
+            raise ValueError(
+                f"The log evidence is of order {values.max():.0e}, too large for its "
+                "differences to be numbers: a precision that was given does not fit "
+                "the units of the data."
+            )
         keep = np.flatnonzero(values > values.max() - NEGLIGIBLE)
         first, last = max(keep[0] - 1, 0), min(keep[-1] + 2, len(nodes))
         nodes, values = nodes[first:last], values[first:last]

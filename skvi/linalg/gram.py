@@ -60,6 +60,7 @@ class DenseGram:
         self.matrix = np.ascontiguousarray(matrix)
         self.dim = matrix.shape[0]
         self.side = self.dim  # of the matrices that are factorised
+        self._spectrum = None
 
     def diagonal(self):
         return np.diag(self.matrix)
@@ -81,11 +82,12 @@ class DenseGram:
         return mean
 
     def spectrum(self):
-        values, vectors = linalg.eigh(
-            self.matrix, driver="evd", check_finite=False, overwrite_a=False
-        )
-        keep = _significant(values, self.dim)
-        return Spectrum(values[keep], np.ascontiguousarray(vectors[:, keep]))
+        if self._spectrum is None:
+            values, vectors = linalg.eigh(self.matrix, driver="evd", check_finite=False)
+            keep = _significant(values, self.dim)
+            vectors = np.ascontiguousarray(vectors[:, keep])
+            self._spectrum = Spectrum(values[keep], vectors)
+        return self._spectrum
 
 
 class FactorGram:
@@ -94,12 +96,15 @@ class FactorGram:
     def __init__(self, rows):
         self.rows = rows
         self.side, self.dim = rows.shape
+        self._spectrum = self._diagonal = None
 
     def diagonal(self):
-        out = np.empty(self.dim)
-        for cols, block in self.rows.column_blocks():
-            out[cols] = np.einsum("ij,ij->j", block, block, dtype=np.float64)
-        return out
+        if self._diagonal is None:
+            self._diagonal = np.empty(self.dim)
+            for cols, block in self.rows.column_blocks():
+                squares = np.einsum("ij,ij->j", block, block, dtype=np.float64)
+                self._diagonal[cols] = squares
+        return self._diagonal
 
     def dot(self, M):
         return self.rows.tdot(self.rows.dot(M))
@@ -115,9 +120,20 @@ class FactorGram:
 
     def ascend(self, target, ridge, mean, n_sweeps):
         """All coordinates at once: with n <= p the joint solve is the cheaper step."""
-        return self.precision(ridge).solve(target)
+        if np.ptp(ridge) > 0.0:
+            return self.precision(ridge).solve(target)
+        # One ridge for all: the eigenbasis, found once, solves for any in O(np). The
+        # target Z'y lies in the row space.
+        basis = self.spectrum()
+        along = basis.project(target[None, :])[0] / (basis.eigenvalues + ridge[0])
+        return basis.lift(along)
 
     def spectrum(self):
+        if self._spectrum is None:
+            self._spectrum = self._find_spectrum()
+        return self._spectrum
+
+    def _find_spectrum(self):
         n = self.rows.shape[0]
         kernel = np.zeros((n, n))
         for _, block in self.rows.column_blocks():

@@ -37,10 +37,17 @@ class DenseRows:
             yield cols, self.values[:, cols]
 
     def dot(self, M):
-        return self.values @ M
+        # By blocks: a product of float32 and float64 would copy all rows to float64.
+        out = np.zeros((self.shape[0], *M.shape[1:]))
+        for cols, block in self.column_blocks():
+            out += block @ M[cols]
+        return out
 
     def tdot(self, M):
-        return self.values.T @ M
+        out = np.empty((self.shape[1], *M.shape[1:]))
+        for cols, block in self.column_blocks():
+            out[cols] = block.T @ M
+        return out
 
 
 class SparseRows:

@@ -4,18 +4,20 @@ r"""The factorised (mean-field) posterior.
 
     q = \prod_j q(w_j)\; q(b)\; q(\tau) \prod_j q(\lambda_j)
 
-Updates, in this order, with A = Z'Z and each an exact maximiser given the rest:
+Updates, with A = Z'Z: lambda, the means, then tau and all variances jointly (each
+variance is 1 / E[tau] times a constant), each an exact maximiser given the rest:
 
 .. math::
 
     q(\lambda_j) &= \mathrm{Gamma}\big(c_0 + \tfrac12,\;
         d_0 + \tfrac12 E\tau\,(m_j^2 + v_j)\big) \\
-    q(\tau) &= \mathrm{Gamma}\big(a_0 + \tfrac{N + p + 1}{2},\; b_0 + \tfrac12 [
-        \lVert y - Zm \rVert^2 + m^T \Lambda m
-        + \sum_j (A_{jj} + \lambda_j) v_j + (N + \kappa_0) v_b ] \big) \\
-    q(b) &= N\big(0,\; 1 / (E\tau\,(N + \kappa_0))\big) \\
-    q(w_j) &= N(m_j, v_j), \quad v_j = 1 / (E\tau\,(A_{jj} + E\lambda_j)), \quad
-        m_j = \frac{(Z^Ty)_j - \sum_{k \ne j} A_{jk} m_k}{A_{jj} + E\lambda_j}
+    m_j &= \frac{(Z^Ty)_j - \sum_{k \ne j} A_{jk} m_k}{A_{jj} + E\lambda_j} \\
+    E\tau &= \frac{a_0 + N/2}{b_0 + \tfrac12 (\lVert y - Zm \rVert^2
+        + m^T E[\Lambda] m)}, \quad
+        q(\tau) = \mathrm{Gamma}\big(a,\; a / E\tau\big), \quad
+        a = a_0 + \tfrac{N + p + 1}{2} \\
+    q(b) &= N\big(0,\; 1 / (E\tau\,(N + \kappa_0))\big), \quad
+        v_j = 1 / (E\tau\,(A_{jj} + E\lambda_j))
 
 The means are those of ridge regression; what is lost is the correlation, so that v_j is
 the variance of w_j *given* the other weights [1]_.
@@ -30,7 +32,7 @@ import numpy as np
 from skvi.distributions import Gamma, Gaussian, LocationScaleMixture, Product
 from skvi.inference.quadrature import gamma_nodes
 from skvi.linalg import DiagonalPrecision, ScaledInverse
-from skvi.models.regression.model import SecondMoment, is_known
+from skvi.models.regression.model import NO_RESPONSE, SecondMoment, is_known
 
 N_SWEEPS = 4  # coordinate sweeps a global step: cheap beside the bound's A m
 
@@ -74,13 +76,6 @@ class FactorisedPosterior(Product):
             level = Gaussian(np.zeros(1), DiagonalPrecision([total]))
         return cls(coef, level, noise, weight_precision)
 
-    def _residual_square(self, values):
-        """``E ||y - b - Z w||^2``."""
-        mean, gram = self.coef.mean, values["gram"]
-        square = values["square"] - 2.0 * mean @ values["cross"] + mean @ gram.dot(mean)
-        total = max(square, 0.0) + self.coef.precision.trace_solve(gram)
-        return total + values["weight"] * self._level_variance
-
     @property
     def _level_variance(self):
         return 0.0 if self.level is None else float(self.level.variance()[0])
@@ -90,13 +85,18 @@ class FactorisedPosterior(Product):
         square = self.coef.mean**2 + self.coef.variance()
         lam = model.absorb_weights(self.noise.mean * square)
         ridge = np.broadcast_to(lam.mean, cross.shape)
-        kappa = model.level_precision
-        count = values["weight"] + cross.shape[0] + (kappa is not None)
-        total = self._residual_square(values) + ridge @ square
-        total += (kappa or 0.0) * self._level_variance
-        noise = model.noise_prior.absorb(0.5 * count, 0.5 * total)
         mean = gram.ascend(cross, ridge, self.coef.mean, N_SWEEPS)
+        square = values["square"] - 2.0 * mean @ cross + mean @ gram.dot(mean)
+        square = max(square, 0.0) + ridge @ mean**2
+        noise = model.noise_prior.absorb(0.5 * values["weight"], 0.5 * square)
+        if not is_known(noise):
+            # E[tau] is that of the Normal-Gamma; the factors' own variances, all of
+            # them 1 / (E[tau] curvature), add to shape and rate in that proportion.
+            count = 0.5 * (cross.shape[0] + (model.level_precision is not None))
+            noise = noise.absorb(count, count / noise.mean)
         return self._absorb(model, values, mean, noise, lam)
+
+    restart = step
 
     def coordinates(self):
         # The sweeps are linear in the means, so the means are extrapolated as they are.
@@ -190,18 +190,18 @@ class FactorisedPosterior(Product):
         try:
             precision = gram.precision(ridge)
         except ValueError:
-            raise ValueError(_NO_RESPONSE) from None
+            raise ValueError(NO_RESPONSE) from None
         # Sherman-Morrison for the remaining rank-one term.
         solved = precision.solve(along)
         room = 1.0 - border * along @ solved
         if room <= 0.0:
-            raise ValueError(_NO_RESPONSE)
+            raise ValueError(NO_RESPONSE)
         return ScaledInverse(precision, 1.0 / tau, solved, border / (room * tau))
 
     def predictive(self, rows, law, level=True, noise=True):
         """A new y (or its parts): Gaussian weights, noise mixed over q(tau)."""
         loc = rows @ self.coef.mean
-        spread = law.leverage(rows) + level * self._level_variance
+        spread = law.leverage(rows) + np.square(level) * self._level_variance
         if not noise:
             return LocationScaleMixture(
                 np.ones(1), np.array([np.inf]), loc[:, None], np.sqrt(spread)[:, None]
@@ -217,9 +217,3 @@ class FactorisedPosterior(Product):
     def predictive_covariance(self, rows, law):
         eye = np.eye(rows.shape[0])
         return law.inner(rows) + self._level_variance + self.noise_variance * eye
-
-
-_NO_RESPONSE = (
-    "posterior_covariance='linear_response' is not defined for this fit: the ELBO has "
-    "no strict maximum there. Raise max_iter, or use posterior='structured'."
-)

@@ -51,7 +51,12 @@ class IntegratedPosterior(Distribution):
     @classmethod
     def start(cls, model, values):
         problem = RidgeProblem.from_values(model, values)
-        return cls(problem, integrate(problem.log_density, *problem.support()))
+        density = integrate(problem.log_density, *problem.support())
+        return cls(problem, density)
+
+    def restart(self, model, values):
+        """Exact in one go: another fit's posterior has nothing to say."""
+        return self.start(model, values)
 
     def step(self, model, values):
         """Nothing to improve: the posterior is exact."""
@@ -211,7 +216,9 @@ class IntegratedPosterior(Distribution):
         """A new y (or its parts): a mixture of Student-t over the nodes."""
         g, spectrum = self.given, self.problem.spectrum
         along = spectrum.project(rows)
-        spread = along**2 @ g.variance + noise + level * self._level_variance
+        spread = along**2 @ g.variance
+        unit = noise + np.square(level) * self._level_variance
+        spread += np.reshape(unit, (-1, 1))
         if spectrum.n_null:
             rest = (rows**2).sum(axis=1) - (along**2).sum(axis=1)
             spread += np.maximum(rest, 0.0)[:, None] * np.exp(-self.log_lambda)

@@ -31,7 +31,7 @@ from scipy.sparse.linalg import LinearOperator
 from skvi.distributions import Gamma, LocationScaleMixture, NormalGamma, Product
 from skvi.linalg import DenseCovariance, DiagonalPrecision, ScaledInverse
 from skvi.models.regression.integrated import IntegratedPosterior
-from skvi.models.regression.model import SecondMoment, is_known
+from skvi.models.regression.model import NO_RESPONSE, SecondMoment, is_known
 
 
 class JointPosterior(Product):
@@ -67,11 +67,14 @@ class JointPosterior(Product):
         noise = model.noise_prior.absorb(0.5 * n, rate)
         return cls(NormalGamma(blocks, noise), weight_precision)
 
+    def restart(self, model, values):
+        penalty = self.expect()["tau_coef_outer"].diagonal()
+        return self._absorb(model, values, model.absorb_weights(penalty))
+
     def step(self, model, values):
         if is_known(self.weight_precision):
             return self  # exact: nothing to improve
-        penalty = self.expect()["tau_coef_outer"].diagonal()
-        return self._absorb(model, values, model.absorb_weights(penalty))
+        return self.restart(model, values)
 
     def coordinates(self):
         if is_known(self.weight_precision):
@@ -106,8 +109,9 @@ class JointPosterior(Product):
     def coef_law(self, model, values, linear_response=False):
         """Covariance of w: that of q, or corrected for the moves of lambda."""
         _, precision = self.joint.blocks["coef"]
-        known = is_known(self.weight_precision)
-        if linear_response and not known:
+        # Without a variance (one row) there is no covariance to correct.
+        proper = np.isfinite(self.noise_variance)
+        if linear_response and proper and not is_known(self.weight_precision):
             return self._corrected(precision)
         return ScaledInverse(precision, float(self.noise_variance))
 
@@ -135,6 +139,8 @@ class JointPosterior(Product):
             square, gain = square.sum(keepdims=True), gain[:1]
         inner = np.linalg.solve(np.eye(len(gain)) - square * gain, cross.T)
         matrix = self.noise_variance * C + (cross * gain) @ inner
+        if np.any(np.diag(matrix) <= 0.0):
+            raise ValueError(NO_RESPONSE)
         return DenseCovariance(0.5 * (matrix + matrix.T))
 
     @property
@@ -154,7 +160,7 @@ class JointPosterior(Product):
     def predictive(self, rows, law, level=True, noise=True):
         """A new y at standardised rows (or its parts): a Student-t each."""
         tau = self.joint.noise
-        unit = noise + level * self._level_variance
+        unit = noise + np.square(level) * self._level_variance
         precision = self.joint.blocks["coef"][1]
         degrees = np.inf if is_known(tau) else 2.0 * float(tau.shape)
         base = 1.0 / float(tau.mean)

@@ -43,6 +43,11 @@ from skvi.distributions import PointMass
 from skvi.distributions.gaussian import LOG_2PI
 from skvi.models.base import Model, Statistics
 
+NO_RESPONSE = (
+    "posterior_covariance='linear_response' is not defined where the ELBO has no "
+    "strict maximum: raise max_iter, or use posterior='structured'."
+)
+
 
 class RegressionModel(Model):
     """The model above for one target.
@@ -71,6 +76,13 @@ class RegressionModel(Model):
 
     def start(self, values):
         return self.family.start(self, values)
+
+    def restart(self, values, warm):
+        """A start from another fit's posterior, where the family can use one."""
+        same_columns = warm.coef_mean.shape == values["cross"].shape
+        if type(warm) is self.family and same_columns:
+            return warm.restart(self, values)
+        return self.start(values)
 
     def global_step(self, values, warm):
         return warm.step(self, values)

@@ -97,6 +97,14 @@ class Moments:
     def condensed(self):
         return self
 
+    def owned(self):
+        """The same moments without a reference to the caller's arrays."""
+        return self
+
+    def after(self, design):
+        """What to remember of these moments once the design has been fitted."""
+        return self
+
     def in_units(self, unit):
         """The same moments of columns divided by other powers of two."""
         if np.array_equal(unit, self.unit):
@@ -162,6 +170,15 @@ class RowMoments(Moments):
         moments = _scatter(self.X, self.Y, self.sample_weight)
         return Moments(self.n_features, *moments, self.unit)
 
+    def owned(self):
+        return RowMoments(self.X.copy(), self.Y.copy(), self.sample_weight, self.unit)
+
+    def after(self, design):
+        """Dense rows are read back from the design's, which the posterior keeps."""
+        return (
+            self.owned() if sparse.issparse(self.X) else StandardisedRows(self, design)
+        )
+
     def in_units(self, unit):
         if np.array_equal(unit, self.unit):
             return self
@@ -180,9 +197,13 @@ class RowMoments(Moments):
             np.ones(m.X.shape[0]) if m.sample_weight is None else m.sample_weight
             for m in (self, other)
         ]
-        stack = sparse.vstack if sparse.issparse(self.X) else np.vstack
+        parts = [self.X, other.X]
+        if sparse.issparse(self.X) or sparse.issparse(other.X):
+            rows = sparse.vstack([sparse.csr_array(part) for part in parts])
+        else:
+            rows = np.vstack(parts)
         return RowMoments(
-            stack([self.X, other.X]),
+            rows,
             np.vstack([self.Y, other.Y]),
             np.concatenate(weights),
             self.unit,
@@ -228,6 +249,26 @@ class RowMoments(Moments):
             rows.tdot(targets),
             np.einsum("ij,ij->j", targets, targets),
         )
+
+
+class StandardisedRows:
+    """RowMoments that hold the design's standardised rows in place of a copy of X."""
+
+    def __init__(self, moments, design):
+        self.Y = moments.Y.copy()
+        self.sample_weight = moments.sample_weight
+        self.unit = moments.unit
+        self.rows = design.gram.rows
+        p = moments.n_features
+        self.x_mean = design.x_mean / self.unit[:p]
+        self.x_scale = design.x_scale / self.unit[:p]
+
+    def __add__(self, other):
+        X = self.rows.values.astype(np.float64)
+        if self.sample_weight is not None:
+            X /= np.sqrt(self.sample_weight)[:, None]
+        X = (X * self.x_scale + self.x_mean).astype(self.rows.values.dtype)
+        return RowMoments(X, self.Y, self.sample_weight, self.unit) + other
 
 
 def _sampled(n):

@@ -29,7 +29,7 @@ class RidgeProblem:
 
     @classmethod
     def from_values(cls, model, values):
-        spectrum = values["spectrum"]()
+        spectrum = values["gram"].spectrum()
         moment = spectrum.project(values["cross"][None, :])[0]
         explained = np.sum(moment**2 / spectrum.eigenvalues)
         residual = max(float(values["square"]) - explained, 0.0)
@@ -77,7 +77,10 @@ class RidgeProblem:
     def support(self):
         """(low, high, step) of u: the prior's whole support that the data can leave."""
         lam, d = self.weight_prior, self.spectrum.eigenvalues
-        high = np.log(stats.gamma.isf(1e-20, lam.shape, scale=1.0 / lam.rate))
+        # p(y | u) exp(-r u / 2) does not rise with u, so the mass ends where that of a
+        # Gamma with r / 2 more in its shape does.
+        reach = stats.gamma.isf(1e-20, lam.shape + 0.5 * len(d), scale=1.0 / lam.rate)
+        high = float(np.log(reach))
         slope = float(lam.shape) + 0.5 * len(d)
         if slope < 0.05:
             raise ValueError(
