@@ -5,6 +5,8 @@ A distribution that ``skvi.distributions`` makes public needs an instance in
 below then run on it.
 """
 
+import pickle
+
 import numpy as np
 import pytest
 from scipy import special, stats
@@ -12,6 +14,7 @@ from scipy.integrate import tanhsinh
 
 import skvi.distributions
 from skvi.distributions import (
+    DiagonalNormalGamma,
     Dirichlet,
     Distribution,
     ExponentialFamily,
@@ -19,9 +22,12 @@ from skvi.distributions import (
     Gaussian,
     LocationScaleMixture,
     NormalGamma,
+    NormalWishart,
     PointMass,
     Product,
     Rescaled,
+    StickBreaking,
+    Wishart,
 )
 from skvi.inference.quadrature import GridDensity, gamma_nodes, integrate
 from skvi.linalg import (
@@ -68,6 +74,12 @@ def mixed_product():
     )
 
 
+MEANS = np.array([[1.0, -2.0], [0.3, 0.8], [0.0, 0.5]])
+PRECISIONS = np.array([0.7, 6.0, 3.0])
+RATES = np.array([[2.0, 0.5], [8.0, 30.0], [5.0, 1.0]])
+INVERSE_SCALES = np.stack([spd(2, seed) for seed in range(3)])
+
+
 INSTANCES = {
     "gamma scalar": Gamma(2.5, 0.7),
     "gamma of small shape": Gamma(0.3, 2.0),
@@ -85,6 +97,31 @@ INSTANCES = {
     "normal-gamma of known noise": two_blocks(PointMass(4.0)),
     "dirichlet": Dirichlet([0.4, 3.0, 1.0, 12.0]),
     "dirichlet array": Dirichlet([[0.5, 2.0, 5.0], [30.0, 20.0, 1.0]]),
+    "wishart": Wishart(9.5, MATRIX),
+    "wishart of one dimension": Wishart([3.0, 0.5], [[[2.0]], [[0.1]]]),
+    "wishart array": Wishart([2.5, 9.0, 70.0], INVERSE_SCALES),
+    "normal-wishart": NormalWishart(
+        MEANS, PRECISIONS, Wishart([12.0, 15.0, 40.0], INVERSE_SCALES)
+    ),
+    "normal-wishart tied": NormalWishart(
+        MEANS, PRECISIONS, Wishart(11.0, INVERSE_SCALES[0]), ("mu", "precision")
+    ),
+    "normal-wishart of one component": NormalWishart(
+        MEAN[None], 0.2, Wishart([14.0], MATRIX)
+    ),
+    "normal-gamma array diagonal": DiagonalNormalGamma(
+        MEANS, PRECISIONS, [6.0, 7.0, 40.0], RATES
+    ),
+    "normal-gamma array of shapes": DiagonalNormalGamma(
+        MEANS, RATES, [[6.0, 9.0], [8.0, 7.0], [20.0, 6.5]], RATES
+    ),
+    "normal-gamma array spherical": DiagonalNormalGamma(
+        MEANS, PRECISIONS, 7.0, RATES[:, 0], ("mu", "precision")
+    ),
+    "stick-breaking": StickBreaking([1.0, 4.0, 30.0], [0.5, 2.0, 8.0]),
+    "stick-breaking array": StickBreaking(
+        [[1.0, 2.0], [5.0, 0.3]], [[3.0, 0.7], [50.0, 9.0]]
+    ),
     "point mass": PointMass(3.0),
     "point mass array": PointMass([0.5, 2.0]),
     "product": mixed_product(),
@@ -196,6 +233,13 @@ def log_base(q, z):
         return 0.0
     if isinstance(q, NormalGamma):
         return -np.log(z[q.noise_name])
+    if isinstance(q, DiagonalNormalGamma):
+        return log_base(q.noise, z[q.names[1]])
+    if isinstance(q, NormalWishart):
+        return log_base(q.wishart, z[q.names[1]])
+    if isinstance(q, Wishart):
+        log_det = np.linalg.slogdet(z)[1].reshape(len(z), -1)
+        return -0.5 * (q.dim + 1) * log_det.sum(axis=1)
     return -np.log(z).reshape(len(z), -1).sum(axis=1)
 
 
@@ -303,23 +347,70 @@ def test_distance_is_in_standard_deviations():
     assert product.distance(Product({"a": q, "b": gamma})) == 0.0
 
 
-@pytest.mark.parametrize(
-    ("prior", "other"),
-    [
-        (Gamma(2.0, 3.0), Gamma([5.0, 0.6], [1.0, 4.0])),
-        (Gamma([2.0, 9.0], 3.0), PointMass([0.4, 5.0])),
-        (Dirichlet([0.5, 2.0, 1.0]), Dirichlet([3.0, 1.5, 8.0])),
-        (Dirichlet([[0.5, 2.0], [4.0, 4.0]]), Dirichlet([[3.0, 1.5], [1.0, 8.0]])),
-    ],
-    ids=["gamma", "gamma of a point", "dirichlet", "dirichlet array"],
-)
-def test_expected_log_density_is_the_mean_over_the_other(prior, other):
+PRIORS = {  # each with a distribution of the same variable
+    "gamma": (Gamma(2.0, 3.0), Gamma([5.0, 0.6], [1.0, 4.0])),
+    "gamma of a point": (Gamma([2.0, 9.0], 3.0), PointMass([0.4, 5.0])),
+    "dirichlet": (Dirichlet([0.5, 2.0, 1.0]), Dirichlet([3.0, 1.5, 8.0])),
+    "dirichlet array": (
+        Dirichlet([[0.5, 2.0], [4.0, 4.0]]),
+        Dirichlet([[3.0, 1.5], [1.0, 8.0]]),
+    ),
+    "wishart": (Wishart(np.full(3, 2.5), spd(2, 7)), INSTANCES["wishart array"]),
+    "normal-wishart": (
+        NormalWishart(MEANS[::-1], 0.1, Wishart(np.full(3, 2.5), spd(2, 7))),
+        INSTANCES["normal-wishart"],
+    ),
+    "normal-wishart tied": (
+        NormalWishart(MEANS[::-1], 0.1, Wishart(2.5, spd(2, 7)), ("mu", "precision")),
+        INSTANCES["normal-wishart tied"],
+    ),
+    "normal-gamma array": (
+        DiagonalNormalGamma(MEANS[::-1], 0.1, 0.5, np.full((3, 2), 0.7)),
+        INSTANCES["normal-gamma array of shapes"],
+    ),
+    "normal-gamma array spherical": (
+        DiagonalNormalGamma(MEANS[::-1], 0.1, 0.5, np.ones(3), ("mu", "precision")),
+        INSTANCES["normal-gamma array spherical"],
+    ),
+    "stick-breaking": (StickBreaking(np.ones(3), 2.0), INSTANCES["stick-breaking"]),
+}
+each_prior = pytest.mark.parametrize("name", PRIORS)
+
+
+@each_prior
+def test_expected_log_density_is_the_mean_over_the_other(name):
+    prior, other = PRIORS[name]
     z = draw(other)
     # A prior of one variable may stand for several that are alike.
     log_density = prior.log_density(z)
     if isinstance(prior, Gamma) and prior.shape.ndim == 0:
         log_density = stats.gamma.logpdf(z, 2.0, scale=1.0 / 3.0).sum(axis=1)
     assert_estimates(log_density, prior.expected_log_density(other))
+
+
+class OnlyExpectations:
+    """All that a prior may ask of a posterior."""
+
+    def __init__(self, q):
+        self.expect = q.expect
+
+
+@each_prior
+def test_expected_log_density_is_that_of_the_natural_parameters(name):
+    prior, other = PRIORS[name]
+    e, natural = other.expect(), prior.natural()
+    inner = sum(np.sum(natural[key] * e[key]) for key in natural)
+    if isinstance(prior, StickBreaking):
+        log_h = -other.mean_log.sum()
+    elif "log_det" in e:
+        log_h = -0.5 * (prior.dim + 1) * np.sum(e["log_det"])
+    else:
+        log_h = -np.sum(e["log"])
+    # One that stands for several has its normaliser several times.
+    copies = 2 if name == "gamma" else 1
+    expected = inner + log_h - copies * prior.log_normalizer(natural)
+    actual = prior.expected_log_density(OnlyExpectations(other))
+    assert actual == pytest.approx(expected, rel=1e-12)
 
 
 # -- each against scipy ----------------------------------------------------------------
@@ -452,6 +543,530 @@ def test_dirichlet_of_tiny_concentration_draws_probabilities():
     z = draw(Dirichlet(np.full(5, 1e-4)), 2_000)
     np.testing.assert_allclose(z.sum(axis=1), 1.0, rtol=1e-12)
     assert_estimates(z, 0.2)
+
+
+# -- the families of a Gaussian mixture ------------------------------------------------
+
+NORMAL = [
+    "normal-wishart",
+    "normal-wishart tied",
+    "normal-gamma array diagonal",
+    "normal-gamma array of shapes",
+    "normal-gamma array spherical",
+]
+STICKS = ["stick-breaking", "stick-breaking array"]
+each_normal = pytest.mark.parametrize("name", NORMAL)
+
+
+def weighted_rows():
+    """Rows of two columns and their responsibilities."""
+    rng = np.random.default_rng(5)
+    return rng.normal(3.0, 2.0, (30, 2)), rng.dirichlet(np.ones(3), 30)
+
+
+def second_moments(q, weighted, x):
+    """What the third argument of ``absorb`` is, from (n, K, D) arrays."""
+    if isinstance(q, DiagonalNormalGamma):
+        return (weighted * x).sum(axis=0)
+    outer = np.einsum("nki,nkj->kij", weighted, x)
+    return outer.sum(axis=0) if isinstance(q, NormalWishart) and q.tied else outer
+
+
+def log_likelihood(q, z, x, r):
+    """``sum_nk r_nk log p(x_n | component k)`` at every draw, by scipy."""
+    mu, precision = (0.0, z) if q.names is None else (z[name] for name in q.names)
+    mu = np.broadcast_to(mu, (len(precision), 3, 2))
+    if isinstance(q, DiagonalNormalGamma):
+        precision = precision[..., None] if q.spherical else precision
+        precision = precision[..., None] * np.eye(2)
+    elif isinstance(q, NormalWishart) and q.tied:
+        precision = precision[:, None]
+    covariance = np.broadcast_to(np.linalg.inv(precision), (*mu.shape, 2))
+    total = np.zeros(len(mu))
+    for i, k in np.ndindex(len(mu), 3):
+        law = stats.multivariate_normal(mu[i, k], covariance[i, k])
+        total[i] += r[:, k] @ law.logpdf(x)
+    return total
+
+
+@pytest.mark.parametrize("name", ["wishart array", *NORMAL])
+def test_absorb_of_rows_is_bayes_rule(name):
+    q, (x, r) = INSTANCES[name], weighted_rows()
+    second = second_moments(q, r[..., None] * x[:, None], np.stack([x] * 3, axis=1))
+    count, total = r.sum(axis=0), r.T @ x
+    arguments = (count, second) if q.names is None else (count, total, second)
+    after = q.absorb(*arguments)
+    assert after.names == q.names
+    z = draw(q, 4)
+    likelihood = log_likelihood(q, z, x, r)
+    log_evidence = likelihood + q.log_density(z) - after.log_density(z)
+    before, moved = q.natural(), after.natural()
+    # The evidence is the ratio of normalisers, at every draw.
+    rise = q.log_normalizer(moved) - q.log_normalizer(before)
+    expected = rise - r.sum() * np.log(2.0 * np.pi)
+    np.testing.assert_allclose(log_evidence, expected, rtol=1e-10)
+    # What is added to the natural parameters are the sums of the statistics.
+    again = after.absorb(*arguments).natural()
+    for key, value in moved.items():
+        step = value - before[key]
+        scale = np.max(np.abs(step))
+        np.testing.assert_allclose(again[key] - value, step, atol=1e-12 * scale)
+        if key == "linear":
+            np.testing.assert_allclose(step, total, rtol=1e-12)
+        if key == "quadratic":
+            np.testing.assert_allclose(step.T, -0.5 * count * np.ones(step.T.shape))
+
+
+@pytest.mark.parametrize("name", STICKS)
+def test_absorb_of_counts_is_bayes_rule(name):
+    q, z = INSTANCES[name], draw(INSTANCES[name], 4)
+    counts = np.random.default_rng(5).uniform(0.0, 9.0, q.mean.shape)
+    after = q.absorb(counts)
+    likelihood = (counts * np.log(z)).reshape(4, -1).sum(axis=1)
+    log_evidence = likelihood + q.log_density(z) - after.log_density(z)
+    rise = q.log_normalizer(after.natural()) - q.log_normalizer(q.natural())
+    np.testing.assert_allclose(log_evidence, rise, rtol=1e-10)
+
+
+@each_normal
+def test_absorb_about_an_origin_saves_digits(name):
+    q, (x, r) = INSTANCES[name], weighted_rows()
+    near = np.array([[1.0, 2.0], [0.0, 5.0], [3.0, 3.0]])
+
+    def absorbed(q, x, origin):
+        centred = x[:, None] - origin
+        weighted = r[..., None] * centred
+        second = second_moments(q, weighted, centred)
+        return q.absorb(r.sum(axis=0), weighted.sum(axis=0), second, origin)
+
+    about_zero = absorbed(q, x, np.zeros((3, 2))).natural()
+    for key, actual in absorbed(q, x, near).natural().items():
+        np.testing.assert_allclose(actual, about_zero[key], rtol=1e-11, atol=1e-10)
+    # A shift by 2^30 moves the means and nothing else (of numbers that it can hold).
+    far = 2.0**30
+    q, x = q.rescaled(1.0, far).rescaled(1.0, -far), (x + far) - far
+    moved = absorbed(q.rescaled(1.0, far), x + far, near + far)
+    here = absorbed(q, x, near)
+    assert moved.rescaled(1.0, -far).distance(here) < 1e-5
+    assert moved.entropy() == pytest.approx(here.entropy(), rel=1e-12)
+
+
+@each_normal
+def test_predictive_is_a_ratio_of_normalisers(name):
+    q = INSTANCES[name]
+    df, loc, scale = q.predictive()
+    z = np.array([[0.0, 0.0], [1.0, -0.5], [-8.0, 3.0]])
+    for k in range(3):
+        x = loc[k] + z * (scale[k] if scale.ndim == 2 else np.diag(scale[k]))
+        if isinstance(q, NormalWishart):
+            law = stats.multivariate_t(loc[k], scale[k] @ scale[k].T, df[k])
+            np.testing.assert_array_equal(np.triu(scale[k], 1), 0.0)
+            actual = law.logpdf(x)
+        elif q.spherical:
+            actual = stats.multivariate_t(loc[k], np.diag(scale[k] ** 2), df[k])
+            actual = actual.logpdf(x)
+        else:
+            actual = stats.t.logpdf(x, df[k], loc[k], scale[k]).sum(axis=1)
+        for row, value in zip(x, actual):
+            count, total = np.eye(3)[k], np.outer(np.eye(3)[k], row)
+            if isinstance(q, NormalWishart):
+                square = np.multiply.outer(count, np.outer(row, row))
+                square = square.sum(axis=0) if q.tied else square
+            else:
+                square = total**2
+            after = q.absorb(count, total, square)
+            log_mass = q.log_normalizer(after.natural())
+            log_mass -= q.log_normalizer(q.natural())
+            assert value == pytest.approx(log_mass - np.log(2.0 * np.pi), rel=1e-10)
+
+
+def test_wishart_is_that_of_scipy():
+    q = INSTANCES["wishart array"]
+    z = draw(q, 20)
+    laws = [
+        stats.wishart(dof, np.linalg.inv(S))
+        for dof, S in zip(q.dof, INVERSE_SCALES, strict=True)
+    ]
+    expected = sum(
+        law.logpdf(np.moveaxis(z[:, k], 0, -1)) for k, law in enumerate(laws)
+    )
+    np.testing.assert_allclose(q.log_density(z), expected, rtol=1e-10)
+    np.testing.assert_allclose(q.entropies(), [p.entropy() for p in laws], rtol=1e-10)
+    np.testing.assert_allclose(q.mean, [law.mean() for law in laws], rtol=1e-10)
+    np.testing.assert_allclose(q.variance(), [law.var() for law in laws], rtol=1e-10)
+    inverse = stats.invwishart(9.0, INVERSE_SCALES[1]).mean()
+    np.testing.assert_allclose(q.mean_inverse[1], inverse, rtol=1e-10)
+    np.testing.assert_array_equal(q.mean_inverse[0], np.inf)
+    np.testing.assert_array_equal(Wishart(4.0, MATRIX).mean_inverse, np.inf)
+
+
+@pytest.mark.parametrize(("dim", "dof"), [(1, 1e8), (5, 1e8), (200, 200.5), (200, 1e8)])
+def test_wishart_of_many_dimensions_and_degrees(dim, dof):
+    S = spd(dim, 3)
+    q = Wishart(np.array([dof]), S * dof)
+    law = stats.wishart(dof, np.linalg.inv(S * dof))
+    z = draw(q, 2)
+    expected = law.logpdf(np.moveaxis(z[:, 0], 0, -1))
+    rounding = 1e-15 * dof * dim * np.log(dof)  # of the terms, which cancel
+    np.testing.assert_allclose(q.log_density(z), expected, rtol=1e-10, atol=rounding)
+    half = 0.5 * (dof - np.arange(dim))
+    log_det = special.digamma(half).sum() + dim * np.log(2.0)
+    log_det -= np.linalg.slogdet(S * dof)[1]
+    np.testing.assert_allclose(q.mean_log_det, [log_det], rtol=1e-10)
+    np.testing.assert_allclose(
+        q.log_normalizers(),
+        0.5 * dof * (dim * np.log(2.0) - np.linalg.slogdet(S * dof)[1])
+        + special.multigammaln(0.5 * dof, dim),
+        rtol=1e-10,
+    )
+    # By Bartlett's decomposition, from the entropies of its independent elements and
+    # the volume of the map from them: scipy's own of a Wishart has lost its digits.
+    log_square = special.digamma(half) + np.log(2.0)
+    entropy = stats.gamma.entropy(half, scale=2.0) - np.log(2.0) - 0.5 * log_square
+    entropy = entropy.sum() + 0.25 * dim * (dim - 1) * np.log(2.0 * np.pi * np.e)
+    entropy += (np.log(2.0) + 0.5 * np.arange(dim, 0, -1) * log_square).sum()
+    entropy -= 0.5 * (dim + 1) * np.linalg.slogdet(S * dof)[1]
+    assert q.entropy() == pytest.approx(entropy, rel=1e-12)
+    assert q.entropy() == pytest.approx(law.entropy(), rel=1e-6)
+    np.testing.assert_allclose(q.scale[0] @ S * dof, np.eye(dim), atol=1e-9)
+
+
+def test_wishart_of_one_dimension_is_a_gamma():
+    q = INSTANCES["wishart of one dimension"]
+    gamma = Gamma(0.5 * q.dof, 0.5 * q.inverse_scale[:, 0, 0])
+    z = draw(q, 20)
+    assert q.entropy() == pytest.approx(gamma.entropy(), rel=1e-12)
+    np.testing.assert_allclose(q.log_density(z), gamma.log_density(z[:, :, 0, 0]))
+    np.testing.assert_allclose(q.mean_log_det, gamma.mean_log, rtol=1e-12)
+    wide = Wishart([3.0, 7.0], [[[2.0]], [[0.1]]])
+    gamma = Gamma(0.5 * wide.dof, 0.5 * wide.inverse_scale[:, 0, 0])
+    np.testing.assert_allclose(wide.mean_inverse[:, 0, 0], gamma.mean_inverse)
+
+
+def test_wishart_does_not_mind_units_a_column():
+    q = Wishart(9.5, MATRIX)
+    scale = 2.0 ** np.array([-200.0, 0.0, 150.0])
+    moved = q.rescaled(scale)
+    np.testing.assert_array_equal(moved.mean * np.outer(scale, scale), q.mean)
+    volume = 4.0 * np.log(scale).sum()  # of the 6 free elements of L
+    assert moved.entropy() == pytest.approx(q.entropy() - volume, rel=1e-12)
+    other = Wishart(9.9, 1.1 * MATRIX)
+    assert moved.distance(other.rescaled(scale)) == q.distance(other)
+    assert moved.distance(q.rescaled(scale)) == 0.0
+    turned = Wishart(9.5, np.array([[1.0, 3.0], [1.0, 5.0]]))  # its symmetric part
+    np.testing.assert_array_equal(turned.inverse_scale, [[1.0, 2.0], [2.0, 5.0]])
+    with pytest.raises(ValueError, match="not positive definite"):
+        Wishart(9.5, np.ones((2, 2)))
+
+
+def test_wishart_distance_sees_every_direction():
+    # Nearly collinear: the move is invisible in the elements of E[L].
+    S = np.array([[1.0, 1.0 - 1e-6], [1.0 - 1e-6, 1.0]])
+    along = np.array([1.0, 1.0]) / np.sqrt(2.0)
+    q = Wishart(50.0, S)
+    other = Wishart(50.0, S + np.outer(along, along) * (along @ S @ along))
+    # Along it L is Gamma(25, s / 2): the mean halves, which is 2.5 sds.
+    assert 1.0 < q.distance(other) < 5.0
+    assert q.distance(Wishart(60.0, S)) == pytest.approx(10.0 / np.sqrt(100.0))
+    # In coordinates y with W = I, the sds of the elements of L being sqrt(dof (1 + I)).
+    q, other = Wishart(9.5, spd(3, 0)), Wishart(8.0, spd(3, 1))
+    factor = np.linalg.cholesky(q.inverse_scale)
+    move = factor.T @ other.mean @ factor - 9.5 * np.eye(3)
+    expected = np.max(np.abs(move) / np.sqrt(9.5 * (1.0 + np.eye(3))))
+    assert q.distance(other) == pytest.approx(expected, rel=1e-12)
+    pair = Wishart(9.5, np.stack([spd(3, 0)] * 2))
+    moved = Wishart([9.5, 8.0], np.stack([spd(3, 0), spd(3, 1)]))
+    assert pair.distance(moved) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "moved"), [("normal-wishart", (1, 1)), ("normal-wishart tied", (2, 0))]
+)
+def test_distance_of_a_normal_wishart_is_in_standard_deviations(name, moved):
+    q = INSTANCES[name]
+    sd = np.sqrt(q.variance(q.names[0])[moved])
+    # The spread is that of a Student-t whose degrees of freedom do not count.
+    dof = np.broadcast_to(q.wishart.dof, 3)[moved[0]]
+    sd *= np.sqrt((dof - 3.0) / dof)
+    location = q.location.copy()
+    location[moved] += 2.0 * sd
+    other = NormalWishart(location, q.mean_precision, q.wishart, q.names)
+    assert q.distance(other) == pytest.approx(2.0)
+    wishart = Wishart(1.5 * q.wishart.dof, q.wishart.inverse_scale)
+    other = NormalWishart(q.location, q.mean_precision, wishart, q.names)
+    assert q.distance(other) == q.wishart.distance(wishart)
+
+
+@pytest.mark.parametrize("form", ["diagonal", "spherical"])
+def test_distance_of_a_normal_gamma_array_is_in_standard_deviations(form):
+    q = INSTANCES[f"normal-gamma array {form}"]
+    shape = np.broadcast_to(q.noise.shape.T, (2, 3)).T  # that of (k, d)
+    sd = np.sqrt(q.variance(q.names[0]) * (shape - 1.0) / shape)[1, 0]
+    location = q.location.copy()
+    location[1, 0] += 2.0 * sd
+    noise, rest = q.noise, (q.mean_precision, q.noise.shape)
+    other = DiagonalNormalGamma(location, *rest, noise.rate, q.names)
+    assert q.distance(other) == pytest.approx(2.0)
+    other = DiagonalNormalGamma(q.location, *rest, 1.5 * noise.rate, q.names)
+    assert q.distance(other) == noise.distance(Gamma(noise.shape, 1.5 * noise.rate))
+
+
+@pytest.mark.parametrize("dof", [1.5, 2.9])
+def test_normal_wishart_of_few_degrees_has_no_variance(dof):
+    q = NormalWishart(MEANS, 1.0, Wishart(np.full(3, dof), INVERSE_SCALES))
+    assert np.all(np.isinf(q.variance("means")))
+    assert np.all(np.isinf(q.covariance("means")))
+    other = NormalWishart(MEANS + 0.1, 1.0, q.wishart)
+    assert 0.0 < q.distance(other) < np.inf
+    df, _, _ = q.predictive()
+    np.testing.assert_allclose(df, dof - 1.0)
+
+
+def test_normal_wishart_is_that_of_scipy():
+    q, tied = INSTANCES["normal-wishart"], INSTANCES["normal-wishart tied"]
+    for law in (q, tied):
+        means, precisions = (draw(law, 5)[name] for name in law.names)
+        expected = np.zeros(5)
+        for i, k in np.ndindex(5, 3):
+            L = precisions[i] if law.tied else precisions[i, k]
+            covariance = np.linalg.inv(law.mean_precision[k] * L)
+            expected[i] += stats.multivariate_normal.logpdf(
+                means[i, k], MEANS[k], covariance
+            )
+            if k == 0 or not law.tied:
+                S = INVERSE_SCALES[k]
+                dof = np.broadcast_to(law.wishart.dof, 3)[k]
+                expected[i] += stats.wishart.logpdf(L, dof, np.linalg.inv(S))
+        actual = law.log_density(dict(zip(law.names, (means, precisions))))
+        np.testing.assert_allclose(actual, expected, rtol=1e-10)
+
+
+def test_tied_form_of_one_component_is_the_untied_one():
+    tied = NormalWishart(MEAN[None], 0.2, Wishart(14.0, MATRIX))
+    untied = INSTANCES["normal-wishart of one component"]
+    assert tied.tied and not untied.tied
+    assert tied.entropy() == pytest.approx(untied.entropy(), rel=1e-14)
+    np.testing.assert_allclose(tied.covariance("means"), untied.covariance("means"))
+    np.testing.assert_allclose(
+        tied.expected_log_density(tied), untied.expected_log_density(untied)
+    )
+    z = tied.sample(5, np.random.default_rng(0))
+    other = {"means": z["means"], "precisions": z["precisions"][:, None]}
+    np.testing.assert_allclose(tied.log_density(z), untied.log_density(other))
+    for a, b in zip(tied.predictive(), untied.predictive()):
+        np.testing.assert_allclose(a, b, rtol=1e-14)
+    with pytest.raises(ValueError, match=r"leading shape \(2,\).*\(3,\)"):
+        NormalWishart(MEANS, 1.0, Wishart([9.0, 9.0], np.eye(2)))
+    for law in (tied, INSTANCES["normal-gamma array spherical"]):
+        for question in (law.variance, law.covariance):
+            with pytest.raises(KeyError, match="no variable 'weight'"):
+                question("weight")
+
+
+def test_normal_wishart_of_one_dimension_is_a_normal_gamma():
+    dof, S = np.array([12.0, 3.0, 40.0]), RATES[:, :1]
+    wishart = NormalWishart(MEANS[:, :1], PRECISIONS, Wishart(dof, S[..., None]))
+    gamma = DiagonalNormalGamma(MEANS[:, :1], PRECISIONS, 0.5 * dof, 0.5 * S)
+    assert wishart.entropy() == pytest.approx(gamma.entropy(), rel=1e-12)
+    z = draw(gamma, 5)
+    other = {**z, "precisions": z["precisions"][..., None]}
+    np.testing.assert_allclose(wishart.log_density(other), gamma.log_density(z))
+    np.testing.assert_allclose(wishart.variance("means"), gamma.variance("means"))
+    for a, b in zip(wishart.predictive(), gamma.predictive()):
+        np.testing.assert_allclose(np.ravel(a), np.ravel(b), rtol=1e-12)
+
+
+def test_normal_gamma_arrays_stand_side_by_side():
+    diagonal = INSTANCES["normal-gamma array diagonal"]
+    spherical = INSTANCES["normal-gamma array spherical"]
+    assert spherical.spherical and not diagonal.spherical
+    parts = {
+        (k, d): NormalGamma(
+            {"x": (MEANS[k, [d]], DiagonalPrecision(PRECISIONS[[k]]))},
+            Gamma(diagonal.noise.shape[k, d], RATES[k, d]),
+        )
+        for k, d in np.ndindex(3, 2)
+    }
+    z = draw(diagonal, 6)
+    total = sum(
+        part.log_density(
+            {"x": z["means"][:, k, [d]], "noise_precision": z["precisions"][:, k, d]}
+        )
+        for (k, d), part in parts.items()
+    )
+    np.testing.assert_allclose(diagonal.log_density(z), total, rtol=1e-12)
+    entropy = sum(part.entropy() for part in parts.values())
+    assert diagonal.entropy() == pytest.approx(entropy, rel=1e-12)
+    parts = [
+        NormalGamma(
+            {"x": (MEANS[k], DiagonalPrecision(np.full(2, PRECISIONS[k])))},
+            Gamma(7.0, RATES[k, 0]),
+        )
+        for k in range(3)
+    ]
+    z = draw(spherical, 6)
+    total = sum(
+        part.log_density({"x": z["mu"][:, k], "noise_precision": z["precision"][:, k]})
+        for k, part in enumerate(parts)
+    )
+    np.testing.assert_allclose(spherical.log_density(z), total, rtol=1e-12)
+    entropy = sum(part.entropy() for part in parts)
+    assert spherical.entropy() == pytest.approx(entropy, rel=1e-12)
+
+
+def test_normal_gamma_array_absorbs_rows_with_missing_entries():
+    rng = np.random.default_rng(2)
+    x, r = rng.normal(size=(20, 2)), rng.dirichlet(np.ones(3), 20)
+    seen = rng.random((20, 2)) < 0.7
+    filled = np.where(seen, x, 0.0)
+    for name in ("normal-gamma array diagonal", "normal-gamma array spherical"):
+        q = INSTANCES[name]
+        after = q.absorb(r.T @ seen, r.T @ filled, r.T @ filled**2)
+        z = draw(q, 4)
+        mu, tau = z[q.names[0]], z[q.names[1]]
+        sd = 1.0 / np.sqrt(tau[..., None] if q.spherical else tau)
+        each = stats.norm.logpdf(x[:, None], mu[:, None], sd[:, None])
+        likelihood = np.einsum("snkd,nk,nd->s", each, r, seen)
+        gain = after.log_density(z) - q.log_density(z)
+        np.testing.assert_allclose(gain - gain[0], likelihood - likelihood[0])
+
+
+@each_normal
+def test_parameters_in_other_units_are_those_of_rows_in_other_units(name):
+    q = INSTANCES[name]
+    tau_only = isinstance(q, DiagonalNormalGamma) and q.spherical
+    scale = np.array([-2.0, -2.0]) if tau_only else np.array([3.0, -0.1])
+    scale_argument = scale[0] if tau_only else scale
+    shift = np.array([5.0, -7.0])
+    moved = q.rescaled(scale_argument, shift)
+    z, means, precisions = draw(q, 5), *q.names
+    if isinstance(q, NormalWishart):
+        inverse = 1.0 / np.outer(scale, scale)
+        n_free = 2 * 3 / 2
+        log_volume = -n_free * np.log(np.abs(scale)).sum() * (1 if q.tied else 3)
+    else:
+        inverse = 1.0 / (scale_argument**2 * np.ones(() if tau_only else 2))
+        log_volume = 3 * np.log(inverse).sum()
+    log_volume += 3 * np.log(np.abs(scale)).sum()
+    image = {means: shift + scale * z[means], precisions: z[precisions] * inverse}
+    expected = q.log_density(z) - log_volume
+    np.testing.assert_allclose(moved.log_density(image), expected, rtol=1e-10)
+    assert moved.entropy() == pytest.approx(q.entropy() + log_volume, rel=1e-12)
+    assert moved.names == q.names
+
+
+ALPHA = np.array([0.4, 3.0, 1.0, 12.0])
+
+
+def dirichlet_sticks(alpha):
+    """The sticks of a Dirichlet."""
+    alpha = np.asarray(alpha)
+    return StickBreaking(alpha[:-1], alpha[::-1].cumsum()[::-1][1:])
+
+
+def test_sticks_of_a_dirichlet_are_a_dirichlet():
+    q, dirichlet = dirichlet_sticks(ALPHA), Dirichlet(ALPHA)
+    z = draw(q, 20)
+    np.testing.assert_allclose(z.sum(axis=1), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(q.log_density(z), dirichlet.log_density(z), rtol=1e-10)
+    assert q.entropy() == pytest.approx(dirichlet.entropy(), rel=1e-12)
+    for ours, expected in [
+        (q.mean, dirichlet.mean),
+        (q.mean_log, dirichlet.mean_log),
+        (q.expected_log_weights, dirichlet.mean_log),
+        (q.variance(), dirichlet.variance()),
+        (q.covariance(), dirichlet.covariance()),
+    ]:
+        np.testing.assert_allclose(ours, expected, rtol=1e-10)
+    other = Dirichlet([2.0, 0.7, 5.0, 1.0])
+    np.testing.assert_allclose(
+        q.expected_log_density(dirichlet_sticks(other.concentration)),
+        dirichlet.expected_log_density(other),
+        rtol=1e-10,
+    )
+    counts = np.array([3.0, 0.0, 4.5, 1.5])
+    after = dirichlet_sticks(ALPHA + counts)
+    np.testing.assert_allclose(q.absorb(counts).a, after.a)
+    np.testing.assert_allclose(q.absorb(counts).b, after.b)
+
+
+def test_stick_breaking_absorbs_counts():
+    after = StickBreaking([1.0, 1.0], 0.5).absorb([3.0, 0.0, 4.5])
+    np.testing.assert_array_equal(after.a, [4.0, 1.0])
+    np.testing.assert_array_equal(after.b, [5.0, 5.0])
+
+
+def test_stick_breaking_is_betas_of_scipy():
+    q = INSTANCES["stick-breaking"]
+    z, law = draw(q, 20), stats.beta(q.a, q.b)
+    rest = 1.0 - np.column_stack([np.zeros(20), z[:, :2].cumsum(axis=1)])
+    expected = (law.logpdf(z[:, :3] / rest) - np.log(rest)).sum(axis=1)
+    np.testing.assert_allclose(q.log_density(z), expected, rtol=1e-10)
+    volume = np.array([2.0, 1.0, 0.0]) @ q.expect()["log_rest"]
+    assert q.entropy() == pytest.approx(law.entropy().sum() + volume, rel=1e-10)
+    mean, rest = law.mean(), 1.0 - law.mean()
+    expected = [mean[0], rest[0] * mean[1], rest[0] * rest[1] * mean[2], rest.prod()]
+    np.testing.assert_allclose(q.mean, expected, rtol=1e-12)
+    square, rest = mean**2 + law.var(), rest**2 + law.var()
+    moment = [
+        square[0],
+        rest[0] * square[1],
+        rest[0] * rest[1] * square[2],
+        rest.prod(),
+    ]
+    np.testing.assert_allclose(q.variance(), moment - q.mean**2, rtol=1e-10)
+    np.testing.assert_allclose(q.covariance().sum(axis=1), 0.0, atol=1e-15)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e3, 1e8])
+def test_sticks_keep_their_digits(size):
+    alpha = size * np.array([1.0, 2.0, 3.0, 0.5])
+    q, dirichlet = dirichlet_sticks(alpha), Dirichlet(alpha)
+    np.testing.assert_allclose(q.variance(), dirichlet.variance(), rtol=1e-10)
+    np.testing.assert_allclose(q.covariance(), dirichlet.covariance(), rtol=1e-10)
+    entropy = (
+        stats.beta.entropy(q.a, q.b) + [2.0, 1.0, 0.0] * q.expect()["log_rest"]
+    ).sum()
+    if size == 1e8:
+        entropy = -29.37620700109331  # in 60 digits, where scipy keeps only ten
+    assert q.entropy() == pytest.approx(entropy, rel=1e-12)
+    # A hundred sticks that leave next to nothing: the squares underflow.
+    long = StickBreaking(np.ones(100), np.full(100, 1e-4))
+    assert np.all(long.variance() >= 0.0) and np.all(np.isfinite(long.covariance()))
+    assert np.isfinite(long.entropy()) and long.mean.sum() == pytest.approx(1.0)
+
+
+def test_distance_of_sticks_is_in_standard_deviations_of_log_odds():
+    q = INSTANCES["stick-breaking"]
+    other = StickBreaking([1.0, 4.0, 30.0], [0.5, 3.0, 8.0])
+    v = np.random.default_rng(0).beta(4.0, 2.0, N_DRAWS)
+    move = special.digamma(3.0) - special.digamma(2.0)
+    assert q.distance(other) == pytest.approx(move / special.logit(v).std(), rel=0.02)
+
+
+def test_one_weight_has_no_stick():
+    q = StickBreaking(np.ones(0), np.ones(0))
+    assert q.n_components == 1 and q.entropy() == 0.0
+    np.testing.assert_array_equal(draw(q, 3), np.ones((3, 1)))
+    np.testing.assert_array_equal(q.log_density(draw(q, 3)), np.zeros(3))
+    for value, expected in [(q.mean, 1.0), (q.mean_log, 0.0), (q.variance(), 0.0)]:
+        np.testing.assert_array_equal(value, [expected])
+    np.testing.assert_array_equal(q.covariance(), [[0.0]])
+    after = q.absorb(np.array([12.0]))
+    assert after.a.shape == after.b.shape == (0,)
+    assert q.expected_log_density(after) == 0.0 and q.distance(after) == 0.0
+    assert q.log_normalizer(q.natural()) == 0.0
+    assert {v.shape for v in q.statistics(draw(q, 3)).values()} == {(3, 0)}
+
+
+@pytest.mark.parametrize("name", ["wishart array", *NORMAL, *STICKS])
+def test_families_of_a_mixture_survive_a_pickle(name):
+    q = INSTANCES[name]
+    again = pickle.loads(pickle.dumps(q))
+    assert q.distance(again) == 0.0 and again.entropy() == q.entropy()
+    np.testing.assert_array_equal(
+        q.log_density(draw(q, 3)), q.log_density(draw(again, 3))
+    )
 
 
 # -- known values, products and units --------------------------------------------------

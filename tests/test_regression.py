@@ -615,6 +615,21 @@ def test_the_evidence_is_exact_where_there_is_hardly_a_signal(n, p, signal):
     np.testing.assert_allclose(model.coef_std_, exact.sd, rtol=1e-6)
 
 
+@pytest.mark.parametrize("n, p", [(100_000, 30), (20_000, 150), (3_000, 2)])
+@pytest.mark.parametrize("noise", [3.0, 0.01])
+def test_the_evidence_is_exact_with_many_rows_under_flat_priors(n, p, noise):
+    """There the posterior of lambda is narrow, and far below every eigenvalue."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, p))
+    y = X @ rng.standard_normal(p) + noise * rng.standard_normal(n)
+    model = VariationalBayesianRegression(
+        weight_precision_prior=FLAT, noise_precision_prior=FLAT
+    ).fit(X, y)
+    exact = Quadrature(X, y, FLAT, FLAT)
+    assert model.elbo_ == pytest.approx(exact.log_evidence, abs=1e-5)
+    np.testing.assert_allclose(model.coef_std_, exact.sd, rtol=1e-6)
+
+
 def test_mean_field_with_more_columns_than_rows_converges_at_once():
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((10, 500)), rng.standard_normal(10)

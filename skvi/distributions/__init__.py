@@ -6,9 +6,14 @@ from skvi.distributions.gamma import Gamma
 from skvi.distributions.gaussian import Gaussian
 from skvi.distributions.location_scale import LocationScaleMixture
 from skvi.distributions.normal_gamma import NormalGamma
+from skvi.distributions.normal_gamma_array import DiagonalNormalGamma
+from skvi.distributions.normal_wishart import NormalWishart
 from skvi.distributions.product import Product, Rescaled
+from skvi.distributions.stick_breaking import StickBreaking
+from skvi.distributions.wishart import Wishart
 
 __all__ = [
+    "DiagonalNormalGamma",
     "Dirichlet",
     "Distribution",
     "ExponentialFamily",
@@ -16,7 +21,10 @@ __all__ = [
     "Gaussian",
     "LocationScaleMixture",
     "NormalGamma",
+    "NormalWishart",
     "PointMass",
     "Product",
     "Rescaled",
+    "StickBreaking",
+    "Wishart",
 ]

@@ -76,6 +76,11 @@ def integrate(log_density, low, high, step):
     """
     nodes = np.arange(low, high + step, step)
     values = log_density(nodes)
+    if max(values[0], values[-1]) > values.max() - 0.75 * NEGLIGIBLE:
+        raise ValueError(
+            f"The density does not end within [{low:.3g}, {high:.3g}], where its whole "
+            "mass should lie."
+        )
     previous = -np.inf
     while True:
         if not abs(values.max()) < LARGEST:

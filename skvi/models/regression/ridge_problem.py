@@ -90,14 +90,15 @@ class RidgeProblem:
                 "weight_precision."
             )
         # Below the floor log p(y | u) p(u) is a line of that slope: lambda is smaller
-        # than every d, the penalty than the residual, and the prior rate's reach.
+        # than every d, its prior rate does not reach, and the likelihood's own fall in
+        # lambda, of E[tau] sum(c^2 / d^2) / 2 nats a unit, has not begun.
         floor = -np.log(float(lam.rate))
         if len(d):
-            noise = 2.0 * getattr(self.noise_prior, "rate", 0.0) + self.residual
-            power = np.sum(self.moment**2 / d**2)
             floor = min(floor, np.log(d[0]))
-            if noise > 0.0 and power > 0.0:
-                floor = min(floor, np.log(noise / power))
+            tau = self.noise_prior.absorb(0.5 * self.weight, 0.5 * self.residual).mean
+            fall = 0.5 * float(tau) * np.sum(self.moment**2 / d**2)
+            if fall > 0.0:
+                floor = min(floor, -np.log(fall))
         low = floor - 5.0 - NEGLIGIBLE / slope
         count = 0.125 * len(d) + 0.25 * (0.5 * self.weight + 1.0)
         return low, high, float(np.clip(2.0 / np.sqrt(count), 0.02, 0.25))
