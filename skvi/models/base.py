@@ -1,5 +1,6 @@
 """What the engine asks of a model."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 
@@ -46,29 +47,29 @@ class Statistics:
         return Statistics(values, scale * self.entropy)
 
 
-class Model:
+class Model(ABC):
     """One conjugate model: a local step, a global step and one bound.
 
-    A subclass writes ``statistics``, ``global_step``, ``expected_log_likelihood`` and
-    ``expected_log_prior``; the bound follows here, once. ``coordinates`` and ``at``
-    offer the engine an unconstrained parametrisation in which it may extrapolate.
+    A subclass writes the four abstract methods; the bound follows here, once. It may
+    also offer the engine an unconstrained parametrisation in which to extrapolate:
+    ``coordinates(q)``, and its inverse ``at(coordinates, values, warm)``.
     """
 
+    @abstractmethod
     def statistics(self, q, block):
         """Local step for one block of rows at the global posterior q."""
-        raise NotImplementedError
 
+    @abstractmethod
     def global_step(self, values, warm):
         """The next global posterior from summed statistics, starting at ``warm``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def expected_log_likelihood(self, values, q):
         """``E_q[log p(x, local | global)]`` from the summed statistics."""
-        raise NotImplementedError
 
+    @abstractmethod
     def expected_log_prior(self, q):
         """``E_q[log p(global)]``."""
-        raise NotImplementedError
 
     def elbo_terms(self, statistics, q):
         """The ELBO's three terms in nats; their sum is the bound."""
@@ -81,7 +82,3 @@ class Model:
     def coordinates(self, q):
         """q as a vector of real numbers, or None where there is nothing to move."""
         return None
-
-    def at(self, coordinates, values, warm):
-        """The posterior with those coordinates; the inverse of ``coordinates``."""
-        raise NotImplementedError
