@@ -7,7 +7,6 @@ each block's moments, its sums included, come from one BLAS rank-k update.
 
 import numpy as np
 from scipy import sparse
-from scipy.linalg import blas
 
 from skvi.inference.blocks import map_reduce
 
@@ -67,30 +66,35 @@ def _dense_scatter(X, Y, sample_weight, n_jobs=None):
     # The shift is a number of X's own type, so that subtracting it rounds least.
     x_shift = X[sampled].mean(axis=0, dtype=np.float64).astype(dtype)
     y_shift = Y[sampled].mean(axis=0)
-    root = None if sample_weight is None else np.sqrt(sample_weight)
-    step = N_BLOCK_ROWS
-    syrk = blas.dsyrk if dtype == np.float64 else blas.ssyrk
+    root = None if sample_weight is None else np.sqrt(sample_weight).astype(dtype)
+    step = min(n, N_BLOCK_ROWS)
+    # A shift as large as a block lets numpy subtract in one loop instead of row by row.
+    shifts = np.tile(x_shift, (step, 1))
 
     def moments_of(chunk):
-        total = np.zeros((width, width), order="F")
-        buffer = np.empty((step, width), dtype=dtype)
+        total = np.zeros((width, width))
+        buffer = np.empty((step, p), dtype=dtype)
+        other = np.empty((step, width - p), dtype=dtype)
+        product = np.empty((p, p), dtype=dtype)
         for start in range(chunk.start, chunk.stop, step):
             rows = slice(start, min(start + step, chunk.stop))
-            block = buffer[: rows.stop - rows.start]
-            np.subtract(X[rows], x_shift, out=block[:, :p])
-            block[:, p:-1] = Y[rows] - y_shift
-            block[:, -1] = 1.0
+            count = rows.stop - rows.start
+            block, rest = buffer[:count], other[:count]
+            np.subtract(X[rows], shifts[:count], out=block)
+            rest[:, :-1] = Y[rows] - y_shift
+            rest[:, -1] = 1.0
             if root is not None:
                 block *= root[rows, None]
-            if dtype == np.float64:
-                total = syrk(1.0, block.T, beta=1.0, c=total, overwrite_c=1)
-            else:  # float32 within a block, float64 across blocks
-                total += syrk(1.0, block.T)
+                rest *= root[rows, None]
+            # One operand twice: numpy calls BLAS's rank-k update, and lets other
+            # threads run meanwhile. float32 within a block, float64 across blocks.
+            total[:p, :p] += np.matmul(block.T, block, out=product)
+            total[p:, :p] += rest.T @ block
+            total[p:, p:] += rest.T @ rest
         return total
 
     total = map_reduce(moments_of, n, step, n_jobs)
-    upper = np.triu(total)
-    total = upper + np.triu(total, 1).T
+    total[:p, p:] = total[p:, :p].T
     if sample_weight is None:
         total[-1, -1] = n
     return _centred(total, np.concatenate([x_shift, y_shift]).astype(np.float64))
