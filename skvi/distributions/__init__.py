@@ -6,10 +6,14 @@ from skvi.distributions.gamma import Gamma
 from skvi.distributions.gaussian import Gaussian
 from skvi.distributions.location_scale import LocationScaleMixture
 from skvi.distributions.normal_gamma import NormalGamma
-from skvi.distributions.normal_gamma_array import DiagonalNormalGamma
-from skvi.distributions.normal_wishart import NormalWishart
+from skvi.distributions.normal_gamma_array import (
+    DiagonalNormalGamma,
+    FactorisedDiagonalNormalGamma,
+)
+from skvi.distributions.normal_wishart import FactorisedNormalWishart, NormalWishart
 from skvi.distributions.product import Product, Rescaled
 from skvi.distributions.stick_breaking import StickBreaking
+from skvi.distributions.student_mixture import StudentMixture
 from skvi.distributions.wishart import Wishart
 
 __all__ = [
@@ -17,6 +21,8 @@ __all__ = [
     "Dirichlet",
     "Distribution",
     "ExponentialFamily",
+    "FactorisedDiagonalNormalGamma",
+    "FactorisedNormalWishart",
     "Gamma",
     "Gaussian",
     "LocationScaleMixture",
@@ -26,5 +32,6 @@ __all__ = [
     "Product",
     "Rescaled",
     "StickBreaking",
+    "StudentMixture",
     "Wishart",
 ]

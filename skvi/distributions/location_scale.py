@@ -15,7 +15,7 @@ class LocationScaleMixture:
 
     Parameters
     ----------
-    weights, df : arrays of shape (G,)
+    weights, df : arrays of shape (G,), or both of shape (n, G) if rows differ in them
     loc, scale : arrays of shape (n, G)
     """
 
@@ -33,7 +33,7 @@ class LocationScaleMixture:
 
     @property
     def mean(self):
-        return self.loc @ self.weights
+        return _average(self.loc, self.weights)
 
     def variance(self):
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -43,7 +43,7 @@ class LocationScaleMixture:
                 np.where(self.df > 2.0, self.df / (self.df - 2.0), np.inf),
             )
         centred = self.loc - self.mean[:, None]
-        return (self.scale**2 * inflation + centred**2) @ self.weights
+        return _average(self.scale**2 * inflation + centred**2, self.weights)
 
     def log_density(self, y):
         z = (np.asarray(y)[:, None] - self.loc) / self.scale
@@ -56,14 +56,14 @@ class LocationScaleMixture:
 
     def cdf(self, y):
         z = (np.asarray(y)[:, None] - self.loc) / self.scale
-        return _standard_cdf(z, self.df) @ self.weights
+        return _average(_standard_cdf(z, self.df), self.weights)
 
     def quantile(self, probabilities):
         """Quantiles, shape (n, q): one bracketed root per row and probability."""
         probabilities = np.atleast_1d(np.asarray(probabilities, dtype=np.float64))
         # Solved about each row's mean in units of its spread, so that a location far
         # from zero costs no digits.
-        centre, unit = self.mean, self.scale @ self.weights
+        centre, unit = self.mean, _average(self.scale, self.weights)
         loc = (self.loc - centre[:, None]) / unit[:, None]
         scale = self.scale / unit[:, None]
         out = np.empty((loc.shape[0], probabilities.shape[0]))
@@ -81,33 +81,42 @@ class LocationScaleMixture:
         each = loc + scale * _standard_ppf(prob, self.df)
         # The mixture's quantile lies between those of its components.
         low, high = each.min(axis=1), each.max(axis=1)
-        if self.weights.shape[0] == 1:
+        if self.weights.shape[-1] == 1:
             return low
         row = np.arange(loc.shape[0])
 
         def excess(t, row):
+            weights, df = self._of_rows(row)
             z = (t[..., None] - loc[row]) / scale[row]
-            return _standard_cdf(z, self.df) @ self.weights - prob
+            return _average(_standard_cdf(z, df), weights) - prob
 
         def density(t, row):
+            weights, df = self._of_rows(row)
             z = (t[..., None] - loc[row]) / scale[row]
-            return (_standard_pdf(z, self.df) / scale[row]) @ self.weights
+            return _average(_standard_pdf(z, df) / scale[row], weights)
 
         # Newton from the components' average is nearly always there in four steps;
         # the rows where it is not are bracketed.
-        root = each @ self.weights
+        root, going = _average(each, self.weights), row
         with np.errstate(all="ignore"):
             for _ in range(MAX_NEWTON):
-                step = excess(root, row) / density(root, row)
-                root = root - step
-                converged = np.abs(step) < 1e-9  # so the next would be rounding
-                if converged.all():
+                step = excess(root[going], going) / density(root[going], going)
+                root[going] -= step
+                # Below this the next step would be rounding.
+                going = going[~(np.abs(step) < 1e-9)]
+                if going.size == 0:
                     break
-        found = converged & (low <= root) & (root <= high)
+        found = (low <= root) & (root <= high)
+        found[going] = False
         if not found.all():
             rest = ~found
             root[rest] = self._bracketed(excess, low[rest], high[rest], row[rest])
         return root
+
+    def _of_rows(self, row):
+        if self.weights.ndim == 1:
+            return self.weights, self.df
+        return self.weights[row], self.df[row]
 
     @staticmethod
     def _bracketed(excess, low, high, row):
@@ -116,6 +125,13 @@ class LocationScaleMixture:
         return elementwise.find_root(
             excess, bracket, args=(row,), tolerances={"xatol": 1e-15, "xrtol": 1e-15}
         ).x
+
+
+def _average(values, weights):
+    """Over the last axis; the weights are the same for all rows or differ by row."""
+    if weights.ndim == 1:
+        return values @ weights
+    return np.einsum("...g,...g->...", values, weights)
 
 
 def _standard_cdf(z, df):

@@ -10,10 +10,21 @@ from skvi.distributions.base import ExponentialFamily
 LOG_2 = np.log(2.0)
 LOG_PI = np.log(np.pi)
 SERIES_FROM = 30.0  # where the series of log_gamma_excess has all the digits
+SMALL = 10  # up to this dimension one call of LAPACK inverts faster than halves do
 
 
 def transposed(matrices):
     return np.swapaxes(matrices, -1, -2)
+
+
+def stored(instance):
+    """The attributes without what cached properties hold: rebuilt when asked for."""
+    kind, state = type(instance), instance.__dict__
+    return {
+        name: value
+        for name, value in state.items()
+        if not isinstance(getattr(kind, name, None), cached_property)
+    }
 
 
 def inverse_lower(factor):
@@ -23,8 +34,9 @@ def inverse_lower(factor):
     which pivoting would not promise.
     """
     dim = factor.shape[-1]
-    if dim == 1:
-        return 1.0 / factor
+    if dim <= SMALL:
+        # Upper triangular: all below a pivot is zero, so there is nothing to exchange.
+        return transposed(np.linalg.inv(transposed(factor)))
     half = dim // 2
     upper = inverse_lower(factor[..., :half, :half])
     lower = inverse_lower(factor[..., half:, half:])
@@ -85,26 +97,25 @@ class Wishart(ExponentialFamily):
     """
 
     def __init__(self, dof, inverse_scale):
-        dof = np.asarray(dof, dtype=np.float64)
+        self.dof = np.array(dof, dtype=np.float64)
         matrix = np.asarray(inverse_scale, dtype=np.float64)
-        matrix = 0.5 * (matrix + transposed(matrix))
-        leading = np.broadcast_shapes(dof.shape, matrix.shape[:-2])
-        self.dof = np.broadcast_to(dof, leading).copy()
+        self.inverse_scale = 0.5 * (matrix + transposed(matrix))
         try:
-            factor = np.linalg.cholesky(matrix)
+            self.factor = np.linalg.cholesky(self.inverse_scale)  # times its transpose
         except np.linalg.LinAlgError:
             raise ValueError(
                 "The inverse scale of a Wishart is not positive definite to working "
                 "precision: a prior with a larger one makes it so."
             ) from None
-        shape = (*leading, *matrix.shape[-2:])
-        self.inverse_scale = np.broadcast_to(matrix, shape).copy()
-        self.factor = np.broadcast_to(factor, shape).copy()  # inverse_scale = factor '
+        if self.dof.shape != matrix.shape[:-2]:
+            leading = np.broadcast_shapes(self.dof.shape, matrix.shape[:-2])
+            shape = (*leading, *matrix.shape[-2:])
+            self.dof = np.broadcast_to(self.dof, leading).copy()
+            self.inverse_scale = np.broadcast_to(self.inverse_scale, shape).copy()
+            self.factor = np.broadcast_to(self.factor, shape).copy()
 
     def __getstate__(self):
-        # Rebuilt when asked for.
-        cached = {"inverse_factor", "scale"}
-        return {k: v for k, v in self.__dict__.items() if k not in cached}
+        return stored(self)
 
     @property
     def dim(self):
@@ -120,7 +131,7 @@ class Wishart(ExponentialFamily):
         """W."""
         return transposed(self.inverse_factor) @ self.inverse_factor
 
-    @property
+    @cached_property
     def log_det_inverse_scale(self):
         diagonal = np.diagonal(self.factor, axis1=-2, axis2=-1)
         return 2.0 * np.log(diagonal).sum(axis=-1)
@@ -129,11 +140,25 @@ class Wishart(ExponentialFamily):
     def mean(self):
         return self.dof[..., None, None] * self.scale
 
-    @property
+    @cached_property
+    def _digamma(self):
+        return special.digamma(halves(self.dof, self.dim))
+
+    @cached_property
     def mean_log_det(self):
         """``E[log|L|]``."""
-        each = special.digamma(halves(self.dof, self.dim)).sum(axis=-1)
+        each = self._digamma.sum(axis=-1)
         return each + self.dim * LOG_2 - self.log_det_inverse_scale
+
+    @property
+    def inverse_mean(self):
+        """``E[L]^-1``."""
+        return self.inverse_scale / self.dof[..., None, None]
+
+    @property
+    def log_det_mean(self):
+        """``log|E[L]|``."""
+        return self.dim * np.log(self.dof) - self.log_det_inverse_scale
 
     @property
     def mean_inverse(self):
@@ -155,8 +180,12 @@ class Wishart(ExponentialFamily):
         outer = W[..., :, :, None] * W[..., :, None, :]
         return self.dof[..., None, None, None] * (diagonal * W[..., None, :, :] + outer)
 
-    def expect(self):
+    @cached_property
+    def _expected(self):
         return {"value": self.mean, "log_det": self.mean_log_det}
+
+    def expect(self):
+        return dict(self._expected)
 
     def natural(self):
         return {"value": -0.5 * self.inverse_scale, "log_det": 0.5 * self.dof}
@@ -176,7 +205,7 @@ class Wishart(ExponentialFamily):
         """Entropy of each of the independent matrices."""
         # The huge terms of log Gamma_D and dof log|L| are cancelled on paper.
         D, j, x = self.dim, np.arange(self.dim), halves(self.dof, self.dim)
-        each = log_gamma_excess(x) + 0.5 * (j + (D + 1 - j) * special.digamma(x))
+        each = log_gamma_excess(x) + 0.5 * (j + (D + 1 - j) * self._digamma)
         each = each.sum(axis=-1) + 0.25 * D * (D - 1) * LOG_PI
         return each + 0.5 * (D + 1) * (D * LOG_2 - self.log_det_inverse_scale)
 
@@ -191,9 +220,13 @@ class Wishart(ExponentialFamily):
         """
         return Wishart(self.dof + count, self.inverse_scale + scatter)
 
+    @cached_property
+    def _log_normalizers(self):
+        return wishart_normalizer(self.dof, self.log_det_inverse_scale, self.dim)
+
     def log_normalizers(self):
         """Log normaliser of each of the independent matrices."""
-        return wishart_normalizer(self.dof, self.log_det_inverse_scale, self.dim)
+        return self._log_normalizers
 
     def _log_kernel(self, log_det, value):
         trace = np.einsum("...ij,...ij->...", self.inverse_scale, value)
@@ -246,3 +279,10 @@ class Wishart(ExponentialFamily):
         scale = np.asarray(scale, dtype=np.float64) * np.ones(self.dim)
         outer = scale[..., :, None] * scale[..., None, :]
         return Wishart(self.dof, self.inverse_scale * outer)
+
+    def reordered(self, order):
+        """With the matrices in another order along the last of the leading axes."""
+        return Wishart(
+            np.take(self.dof, order, axis=-1),
+            np.take(self.inverse_scale, order, axis=-3),
+        )

@@ -5,6 +5,7 @@ statistics)`` (the next q) and ``finish(model, fit)``; the engine's loop is the 
 for all. A source of data is a list of blocks of rows.
 """
 
+from copy import copy
 from functools import reduce
 from operator import add
 
@@ -115,6 +116,9 @@ class StochasticState:
         self.offset = offset
         self.n_steps = 0
         self.statistics = None
+
+    def copy(self):
+        return copy(self)
 
     def step(self, model, q, block, scale):
         """Blend one block's scaled statistics in; return the next posterior."""

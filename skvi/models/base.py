@@ -42,6 +42,9 @@ class Statistics:
         }
         return Statistics(values, self.entropy + (new.entropy - old.entropy))
 
+    def with_values(self, values):
+        return Statistics(values, self.entropy)
+
     def scaled(self, scale):
         values = {name: scale * v for name, v in self.values.items()}
         return Statistics(values, scale * self.entropy)

@@ -1,0 +1,23 @@
+"""From choices to a model: which geometry serves which rows."""
+
+from skvi.models.mixture.features import (
+    DiagonalFeatures,
+    FullFeatures,
+    ObservedFeatures,
+)
+from skvi.models.mixture.patterns import Patterns
+from skvi.models.mixture.whitened import Tied, Whitened
+
+FEATURES_UP_TO = 24  # columns; beyond, whitening is as fast and needs less memory
+
+
+def geometry_for(covariance_type, dim, missing):
+    """The geometry of rows of ``dim`` columns, with NaN or without."""
+    if covariance_type in ("diag", "spherical"):
+        return ObservedFeatures(dim) if missing else DiagonalFeatures(dim)
+    tied = covariance_type == "tied"
+    if missing:
+        return Patterns(dim, tied)
+    if tied:
+        return Tied(dim)
+    return FullFeatures(dim) if dim <= FEATURES_UP_TO else Whitened(dim)

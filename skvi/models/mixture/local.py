@@ -1,0 +1,96 @@
+"""Draws of a mixture's local variables, and their density: for checks by Monte Carlo.
+
+Assignments z, latent scales u of Student-t rows, and missing entries, in q(z) q(u | z)
+q(x_missing | u, z).
+"""
+
+import numpy as np
+from scipy import stats
+
+from skvi.distributions.gaussian import LOG_2PI
+
+
+def sample(model, q, rows, n, rng):
+    """Draws by name; missing entries in the data's units."""
+    z = np.empty((n, rows.n), dtype=np.intp)
+    scales = np.ones((n, rows.n))
+    filled = np.empty((n, rows.n, rows.dim)) if model.geometry.has_latent else None
+    for piece, part in model.geometry.pieces(rows, slice(0, rows.n)):
+        r, _, law = model.shares(q, piece)
+        cumulative = r.cumsum(axis=0).T
+        uniform = rng.random((n, len(cumulative), 1)) * cumulative[:, -1:]
+        chosen = (uniform > cumulative).sum(axis=2)
+        z[:, part] = chosen
+        if law is not None:
+            a, b = _of_chosen(law, chosen)
+            scales[:, part] = rng.standard_gamma(a) / b
+        if filled is not None:
+            filled[:, part] = _draw_missing(piece, q, chosen, scales[:, part], rng)
+    out = {"assignments": z}
+    if np.isfinite(model.emission.dof):
+        out["scales"] = scales
+    if filled is not None:
+        frame = rows.frame
+        missing = np.isnan(rows.X)
+        out["missing"] = (frame.centre + frame.unit * filled)[:, missing]
+    return out
+
+
+def log_density(model, q, rows, draws):
+    """``log q`` of such draws, shape (n,)."""
+    z = draws["assignments"]
+    total = np.zeros(len(z))
+    filled = None
+    if model.geometry.has_latent:
+        missing = np.isnan(rows.X)
+        frame = rows.frame
+        filled = np.broadcast_to(rows.X, (len(z), *rows.X.shape)).astype(np.float64)
+        filled[:, missing] = draws["missing"]
+        filled = (filled - frame.centre) / frame.unit
+        total -= (missing @ np.log(frame.unit)).sum()
+    for piece, part in model.geometry.pieces(rows, slice(0, rows.n)):
+        _, log_r, law = model.shares(q, piece)
+        chosen = z[:, part]
+        each = np.take_along_axis(log_r.T[None], chosen[..., None], axis=2)[..., 0]
+        u = 1.0
+        if law is not None:
+            u = draws["scales"][:, part]
+            a, b = _of_chosen(law, chosen)
+            each = each + stats.gamma.logpdf(u, a, scale=1.0 / b)
+        if filled is not None and piece.n_latent:
+            each = each + _missing_density(piece, q, chosen, u, filled[:, part])
+        total += each.sum(axis=1)
+    return total
+
+
+def _of_chosen(law, chosen):
+    """The gamma of each row's component, (n, m) each."""
+    a, b, _ = law
+    b = np.take_along_axis(np.ascontiguousarray(b.T)[None], chosen[..., None], axis=2)
+    return np.broadcast_to(a, b.shape[1:2]), b[..., 0]
+
+
+def _completed(piece, q, chosen):
+    done = q.table.completion(piece.observed)
+    mean = done.matrix @ piece.x.T + done.constant[..., None]  # (K, D, m)
+    mean = np.swapaxes(mean, 1, 2)
+    return mean[chosen, np.arange(len(piece.x))], done.inverse
+
+
+def _draw_missing(piece, q, chosen, u, rng):
+    mean, inverse = _completed(piece, q, chosen)
+    if piece.n_latent:
+        factor = np.linalg.cholesky(inverse)[chosen]
+        noise = rng.standard_normal((*chosen.shape, piece.n_latent, 1))
+        noise = (factor @ noise)[..., 0] / np.sqrt(u)[..., None]
+        mean[..., ~piece.observed] += noise
+    return mean
+
+
+def _missing_density(piece, q, chosen, u, filled):
+    mean, inverse = _completed(piece, q, chosen)
+    gap = (filled - mean)[..., ~piece.observed]
+    A = np.linalg.inv(inverse)[chosen]
+    square = np.einsum("nmi,nmij,nmj->nm", gap, A, gap)
+    log_det = np.linalg.slogdet(A)[1] + piece.n_latent * np.log(u)
+    return 0.5 * (log_det - piece.n_latent * LOG_2PI - u * square)
