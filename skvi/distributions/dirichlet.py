@@ -81,6 +81,14 @@ class Dirichlet(ExponentialFamily):
         total = terms.reshape(terms.shape[0], -1).sum(axis=1)
         return total - self.log_normalizer(self.natural())
 
+    def coordinates(self):
+        """Unconstrained numbers that determine the distribution."""
+        return np.log(self.concentration).ravel()
+
+    def at(self, coordinates):
+        """The distribution of other coordinates."""
+        return Dirichlet(np.exp(coordinates).reshape(self.concentration.shape))
+
     def distance(self, other):
         trigamma = special.polygamma(1, self.concentration)
         variance = trigamma - special.polygamma(1, self.total)  # of log x; K = 1: zero

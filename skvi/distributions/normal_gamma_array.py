@@ -162,6 +162,30 @@ class MeansAndGamma(Distribution):
             self.names,
         )
 
+    def square(self, k, step):
+        """``sum_d E[tau_kd] step_d^2``."""
+        return float(np.sum(self.noise.mean[k] * step**2))
+
+    def coordinates(self):
+        """Unconstrained numbers that determine the distribution."""
+        noise = self.noise
+        parts = np.log(self.mean_precision), self.location, np.log(noise.shape)
+        parts = (*parts, np.log(noise.rate / noise.shape))
+        return np.concatenate([part.ravel() for part in parts])
+
+    def at(self, coordinates):
+        """The distribution of other coordinates."""
+        size, n = self.location.size, self.noise.shape.size
+        parts = np.split(coordinates, [size, 2 * size, 2 * size + n])
+        shape = np.exp(parts[2]).reshape(self.noise.shape.shape)
+        return type(self)(
+            parts[1].reshape(self.location.shape),
+            np.exp(parts[0]).reshape(self.location.shape),
+            shape,
+            shape * np.exp(parts[3]).reshape(shape.shape),
+            self.names,
+        )
+
     def reordered(self, order):
         """With the components in another order."""
         axis = -1 if self.spherical else -2

@@ -146,6 +146,30 @@ class MeansAndWishart(Distribution):
         location, wishart = shift + scale * self.location, self.wishart.rescaled(scale)
         return type(self)(location, self.mean_precision, wishart, self.names)
 
+    def square(self, k, step):
+        """``step' E[L_k] step``."""
+        return (
+            step
+            @ (self._expected["value"] if self.tied else self._expected["value"][k])
+            @ step
+        )
+
+    def coordinates(self):
+        """Unconstrained numbers that determine the distribution."""
+        parts = np.log(self.mean_precision), self.location.ravel()
+        return np.concatenate([*parts, self.wishart.coordinates()])
+
+    def at(self, coordinates):
+        """The distribution of other coordinates."""
+        K, size = self.mean_precision.size, self.location.size
+        log_precision, location, rest = np.split(coordinates, [K, K + size])
+        return type(self)(
+            location.reshape(self.location.shape),
+            np.exp(log_precision),
+            self.wishart.at(rest),
+            self.names,
+        )
+
     def reordered(self, order):
         """With the components in another order; a tied L is nobody's in particular."""
         return type(self)(

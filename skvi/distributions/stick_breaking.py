@@ -168,6 +168,15 @@ class StickBreaking(ExponentialFamily):
         total = terms.sum(axis=-1) - np.log(z[..., -1])
         return total.reshape(z.shape[0], -1).sum(axis=1)
 
+    def coordinates(self):
+        """Unconstrained numbers that determine the distribution."""
+        return np.log(np.concatenate([self.a.ravel(), self.b.ravel()]))
+
+    def at(self, coordinates):
+        """The distribution of other coordinates."""
+        a, b = np.split(np.exp(coordinates), 2)
+        return StickBreaking(a.reshape(self.a.shape), b.reshape(self.b.shape))
+
     def distance(self, other):
         # The log odds of a stick are to a beta what the log is to a gamma.
         mine, theirs = self.expect(), other.expect()

@@ -274,6 +274,27 @@ class Wishart(ExponentialFamily):
         spread = np.sqrt(dof * (1.0 + identity))
         return float(np.max(np.abs(moves) / spread, initial=0.0))
 
+    def coordinates(self):
+        """Unconstrained: of dof, and of the Cholesky factor of the inverse mean."""
+        factor = self.factor / np.sqrt(self.dof)[..., None, None]
+        index = np.arange(self.dim)
+        log_diagonal = np.log(factor[..., index, index])
+        below = factor[..., *np.tril_indices(self.dim, -1)]
+        excess = np.log(self.dof - (self.dim - 1.0))
+        return np.concatenate([np.ravel(p) for p in (excess, log_diagonal, below)])
+
+    def at(self, coordinates):
+        """The Wishart of other coordinates."""
+        lead, dim = self.dof.shape, self.dim
+        n = self.dof.size
+        excess, log_diagonal, below = np.split(coordinates, [n, n * (1 + dim)])
+        dof = np.exp(excess).reshape(lead) + (dim - 1.0)
+        factor = np.zeros(self.factor.shape)
+        index = np.arange(dim)
+        factor[..., index, index] = np.exp(log_diagonal).reshape(*lead, dim)
+        factor[..., *np.tril_indices(dim, -1)] = below.reshape(*lead, -1)
+        return Wishart(dof, dof[..., None, None] * (factor @ transposed(factor)))
+
     def rescaled(self, scale):
         """The law of the precision of ``scale * x``, L being that of x."""
         scale = np.asarray(scale, dtype=np.float64) * np.ones(self.dim)

@@ -12,7 +12,8 @@ from skvi.distributions import (
     Wishart,
 )
 
-MEAN_PRECISION = 0.01
+MEAN_PRECISION = 0.1  # rows that the prior of a mean is worth
+EXTRA_DOF = 2.0  # beyond n_features: a component without rows has a finite covariance
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class MixturePriors:
         dof = estimator.degrees_of_freedom_prior
         matrix = kind in ("full", "tied")
         if dof is None:
-            dof = float(dim) if matrix else 1.0
+            dof = (dim if matrix else 1) + EXTRA_DOF
         elif matrix and not dof > dim - 1:
             raise ValueError(
                 f"degrees_of_freedom_prior={dof!r} must be greater than "

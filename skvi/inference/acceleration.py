@@ -1,9 +1,7 @@
-"""Anderson extrapolation of a fixed-point map.
+"""Extrapolation of a fixed-point map: the model's global step.
 
-Walker & Ni (2011), SIAM Journal on Numerical Analysis 49, algorithm AA.
-
-The map is the model's global step in unconstrained coordinates. The engine keeps an
-extrapolated posterior only if its ELBO is no lower than the last one's.
+It happens in the model's unconstrained coordinates. The engine keeps an extrapolated
+posterior only if its ELBO is no lower than the last one's, and says so if it was not.
 """
 
 from collections import deque
@@ -11,10 +9,15 @@ from collections import deque
 import numpy as np
 
 DEPTH = 8
+GROWTH, RETREAT = 1.3, 0.3  # of the length of over-relaxed steps
 
 
 class Anderson:
-    """Differences of the last iterates and residuals, and the point they point at."""
+    """Anderson acceleration: the point that the last iterates and residuals point at.
+
+    For maps that contract smoothly from where they start (Walker & Ni 2011, SIAM
+    Journal on Numerical Analysis 49, algorithm AA).
+    """
 
     def __init__(self, depth=DEPTH):
         self.iterates = deque(maxlen=depth + 1)
@@ -38,8 +41,40 @@ class Anderson:
         coordinates = images[-1] - np.diff(images, axis=0).T @ steps
         if not np.all(np.isfinite(coordinates)):
             return None
-        with np.errstate(over="ignore", invalid="ignore"):
-            try:
-                return model.at(coordinates, values, plain)
-            except (ValueError, FloatingPointError):
-                return None
+        return _posterior_at(model, coordinates, values, plain)
+
+    def rejected(self):
+        """History is kept: later iterates make up for a bad one."""
+
+
+class OverRelaxation:
+    """Plain steps made longer while that raises the ELBO.
+
+    For ascents far from their end, where many modes move at once and histories mislead
+    (Salakhutdinov & Roweis 2003, Adaptive overrelaxed bound optimization methods).
+    """
+
+    def __init__(self):
+        self.length = 1.0
+
+    def propose(self, model, q, plain, values):
+        """The posterior a longer step away, or None to take the plain step."""
+        length, self.length = self.length, GROWTH * self.length
+        if length == 1.0:
+            return None
+        x = model.coordinates(q)
+        if x is None:
+            return None
+        coordinates = x + length * (model.coordinates(plain) - x)
+        return _posterior_at(model, coordinates, values, plain)
+
+    def rejected(self):
+        self.length = max(1.0, RETREAT * self.length / GROWTH)
+
+
+def _posterior_at(model, coordinates, values, warm):
+    with np.errstate(over="ignore", invalid="ignore"):
+        try:
+            return model.at(coordinates, values, warm)
+        except (ValueError, FloatingPointError):
+            return None

@@ -1,13 +1,16 @@
 """Blocks of rows, and the one place where work over them runs in parallel."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import cache, reduce
 from operator import add
 
 from joblib import Parallel, delayed, effective_n_jobs
+from joblib.parallel import ThreadingBackend, get_active_backend
 from sklearn.utils import gen_even_slices
 from threadpoolctl import ThreadpoolController
 
+N_CHUNKS = 16  # of neighbouring blocks: enough to keep the workers of a machine busy
 SMALL_MATRIX = 256  # rows of a factorisation that threads of BLAS only slow down
 
 
@@ -35,10 +38,25 @@ def run_parallel(function, items, n_jobs=None):
     n_workers = min(effective_n_jobs(n_jobs), len(items))
     if n_workers <= 1:
         return [function(item) for item in items]
+    backend, _ = get_active_backend(prefer="threads")
     with _threadpools().limit(limits=1, user_api="blas"):
+        if isinstance(backend, ThreadingBackend):
+            # joblib looks for results every 10 ms: longer than many a pass takes.
+            with ThreadPoolExecutor(n_workers) as pool:
+                return list(pool.map(function, items))
         return Parallel(n_jobs=n_workers, prefer="threads")(
             delayed(function)(item) for item in items
         )
+
+
+def sum_over(function, items, n_jobs=None):
+    """``function(item)`` added up over the items, in one order for any ``n_jobs``."""
+    n_chunks = min(N_CHUNKS, len(items))  # so few sums are held at once
+    chunks = [items[chunk] for chunk in gen_even_slices(len(items), n_chunks)]
+    parts = run_parallel(
+        lambda chunk: reduce(add, map(function, chunk)), chunks, n_jobs
+    )
+    return reduce(add, parts)
 
 
 def map_reduce(function, n_rows, block_size, n_jobs=None):

@@ -10,8 +10,9 @@ from functools import reduce
 from operator import add
 
 import numpy as np
+from sklearn.utils import gen_even_slices
 
-from skvi.inference.blocks import run_parallel
+from skvi.inference.blocks import sum_over
 
 
 class Batch:
@@ -26,10 +27,10 @@ class Batch:
         self.n_jobs = n_jobs
 
     def evaluate(self, q):
-        parts = run_parallel(
-            lambda block: self.model.statistics(q, block), self.blocks, self.n_jobs
-        )
-        return reduce(add, parts)
+        return self._statistics(q, self.blocks)
+
+    def _statistics(self, q, blocks):
+        return sum_over(lambda b: self.model.statistics(q, b), blocks, self.n_jobs)
 
     def advance(self, q, statistics):
         return self.model.global_step(statistics.values, q)
@@ -43,20 +44,21 @@ class Incremental(Batch):
 
     Exact and without a step size: each move is a coordinate ascent of one bound in the
     block's local factors or in q, so the bound (whose local factors may belong to an
-    earlier q) never falls. One iteration is a pass, with a global step per block.
+    earlier q) never falls. One iteration is a pass, with a global step for each share
+    of the blocks; there are ``n_shares`` of them, whatever the number of workers.
     """
 
     extrapolates = False  # the memo belongs to the path that the posterior took
 
-    def __init__(self, model, blocks, n_jobs=None):
+    def __init__(self, model, blocks, n_jobs=None, n_shares=None):
         super().__init__(model, blocks, n_jobs)
+        n_shares = min(n_shares or len(blocks), len(blocks))
+        self.shares = [blocks[s] for s in gen_even_slices(len(blocks), n_shares)]
         self.memo = None
 
     def evaluate(self, q):
         if self.memo is None:
-            self.memo = run_parallel(
-                lambda block: self.model.statistics(q, block), self.blocks, self.n_jobs
-            )
+            self.memo = [self._statistics(q, share) for share in self.shares]
         return reduce(add, self.memo)
 
     def advance(self, q, statistics):
@@ -64,8 +66,8 @@ class Incremental(Batch):
         # so that rounding does not build up.
         total = statistics
         q = self.model.global_step(total.values, q)
-        for index, block in enumerate(self.blocks):
-            new = self.model.statistics(q, block)
+        for index, share in enumerate(self.shares):
+            new = self._statistics(q, share)
             total = total.replaced(self.memo[index], new)
             self.memo[index] = new
             q = self.model.global_step(total.values, q)

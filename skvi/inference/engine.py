@@ -88,7 +88,7 @@ def climb(
     max_iter,
     tol,
     distance_tol=1e-3,
-    accelerate=True,
+    accelerator=Anderson,
     on_iteration=None,
 ):
     """Maximise the ELBO from q.
@@ -106,8 +106,8 @@ def climb(
         Rise of the ELBO, in nats, below which it counts as having stopped.
     distance_tol : float, default=1e-3
         Posterior sds that may be left to go.
-    accelerate : bool, default=True
-        Extrapolate where the model has coordinates and the driver allows it; an
+    accelerator : Anderson, OverRelaxation or None, default=Anderson
+        How to extrapolate where the model has coordinates and the driver allows it; an
         extrapolation stays only if the ELBO does not fall by it.
     on_iteration : callable or None
         ``on_iteration(fit)`` after every iteration; returning True stops the run.
@@ -117,7 +117,7 @@ def climb(
     fit : Fit
     """
     convergence = Convergence(tol, distance_tol)
-    mixer = Anderson() if accelerate and driver.extrapolates else None
+    mixer = accelerator() if accelerator and driver.extrapolates else None
     path, fallback, fit = [], None, None
     for iteration in range(max_iter + 1):
         # An extrapolation may land where numbers overflow; it is then dropped.
@@ -126,6 +126,7 @@ def climb(
         elbo = sum(terms.values())
         if fallback is not None and not elbo >= path[-1] - SLACK * abs(path[-1]):
             q, fallback = fallback, None
+            mixer.rejected()
             statistics, terms = _evaluate(model, driver, q)
             elbo = sum(terms.values())
         path.append(float(elbo))

@@ -27,15 +27,12 @@ class FeatureTable:
 
     quadratic: np.ndarray
     log_det: np.ndarray
-    observed: np.ndarray
+    log_density: np.ndarray
 
     @classmethod
     def of(cls, quadratic, log_det, observed):
-        return cls(quadratic, log_det, observed)
-
-    @property
-    def log_density(self):
-        return 0.5 * (self.log_det - self.quadratic - LOG_2PI * self.observed)
+        log_density = 0.5 * (log_det - quadratic - LOG_2PI * observed)
+        return cls(quadratic, log_det, log_density)
 
 
 class FeaturePiece(Piece):
@@ -82,7 +79,8 @@ class FeatureSums:
 
     def values(self):
         scaled = self.rows if self.scaled is None else self.scaled
-        return self.geometry.collect(self.rows.T, scaled.T)
+        entries = float((self.geometry.observed @ self.rows).sum())
+        return {"entries": entries, **self.geometry.collect(self.rows.T, scaled.T)}
 
 
 class FeatureGeometry(Geometry):
@@ -91,16 +89,20 @@ class FeatureGeometry(Geometry):
     def __init__(self, dim):
         self.dim = dim
 
+    @property
+    def row_size(self):
+        return self.n_features
+
     def sums(self, n_components):
         return FeatureSums(self, n_components)
 
     def pieces(self, data, rows):
-        slices = piece_slices(rows, 2 * self.n_features)
+        slices = piece_slices(rows, self.n_features)
         size = slices[0].stop - slices[0].start
         buffer = np.empty((self.n_features, size), dtype=data.dtype)
         for part in slices:
             features = buffer[:, : part.stop - part.start]
-            self.fill(features, data.standard(part))
+            self.fill(features, data, part)
             yield FeaturePiece(features, self.observed), part
 
 
@@ -116,10 +118,10 @@ class FullFeatures(FeatureGeometry):
         # x_i x_j stands for both of (i, j) and (j, i).
         self.twice = np.where(self.upper[0] == self.upper[1], 1.0, 2.0)
 
-    def fill(self, features, x):
+    def fill(self, features, data, part):
         columns = features[1 : self.dim + 1]
         features[0] = 1.0
-        columns[:] = x.T
+        data.fill(columns, part)
         start = self.dim + 1
         for i in range(self.dim):
             stop = start + self.dim - i
@@ -137,7 +139,7 @@ class FullFeatures(FeatureGeometry):
         )
         log_det = np.zeros_like(quadratic)
         log_det[:, 0] = e["log_det"]
-        return FeatureTable(quadratic, log_det, self.observed)
+        return FeatureTable.of(quadratic, log_det, self.observed)
 
     def collect(self, rows, scaled):
         outer = np.empty((len(rows), self.dim, self.dim))
@@ -160,10 +162,10 @@ class DiagonalFeatures(FeatureGeometry):
         self.observed = np.zeros(self.n_features)
         self.observed[0] = dim
 
-    def fill(self, features, x):
+    def fill(self, features, data, part):
         columns = features[1 : self.dim + 1]
         features[0] = 1.0
-        columns[:] = x.T
+        data.fill(columns, part)
         np.multiply(columns, columns, out=features[self.dim + 1 :])
 
     def pieces(self, data, rows):
@@ -185,7 +187,7 @@ class DiagonalFeatures(FeatureGeometry):
         )
         log_det = np.zeros_like(quadratic)
         log_det[:, 0] = log.sum(axis=1)
-        return FeatureTable(quadratic, log_det, self.observed)
+        return FeatureTable.of(quadratic, log_det, self.observed)
 
     def collect(self, rows, scaled):
         return {
@@ -204,9 +206,9 @@ class ObservedFeatures(FeatureGeometry):
         self.n_features = 3 * dim
         self.observed = np.repeat([1.0, 0.0], [dim, 2 * dim])
 
-    def fill(self, features, x):
+    def fill(self, features, data, part):
         present, columns, squares = np.split(features, 3)
-        np.copyto(columns, x.T)
+        data.fill(columns, part)
         np.equal(columns, columns, out=present)
         np.copyto(columns, 0.0, where=present == 0.0)
         np.multiply(columns, columns, out=squares)
@@ -218,7 +220,7 @@ class ObservedFeatures(FeatureGeometry):
         quadratic = np.column_stack([e["quadratic"], -2.0 * e["linear"], value])
         log_det = np.zeros_like(quadratic)
         log_det[:, : self.dim] = log
-        return FeatureTable(quadratic, log_det, self.observed)
+        return FeatureTable.of(quadratic, log_det, self.observed)
 
     def collect(self, rows, scaled):
         present, columns, squares = np.split(scaled, 3, axis=1)

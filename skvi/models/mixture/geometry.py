@@ -26,7 +26,7 @@ import numpy as np
 
 from skvi.distributions.gaussian import LOG_2PI
 
-CACHE_ELEMENTS = 1 << 16  # of a piece's arrays: 512 KiB of float64 fit the L2 cache
+CACHE_ELEMENTS = 1 << 16  # of a piece's rows: 512 KiB of float64 fit the L2 cache
 SMALLEST_PIECE, LARGEST_PIECE = 256, 4096
 
 
@@ -43,6 +43,7 @@ class Geometry(ABC):
     """What a model asks of one."""
 
     tied = False  # whether components share the moments of second order
+    row_size = 1  # numbers that it makes of a row
     has_latent = False  # whether missing entries are latent variables
 
     @abstractmethod
@@ -55,7 +56,12 @@ class Geometry(ABC):
 
     @abstractmethod
     def sums(self, n_components):
-        """Moments to add pieces to: ``add(piece, table, r, scaled)``, ``values()``."""
+        """Moments to add pieces to: ``add(piece, table, r, scaled)``, ``values()``.
+
+        The values are ``rows``, ``weight``, ``total`` and ``outer``, as the components'
+        ``absorb`` takes them, and ``entries``, the number of entries that have a
+        density.
+        """
 
     @staticmethod
     def energy(values, e):

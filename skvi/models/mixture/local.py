@@ -16,7 +16,7 @@ def sample(model, q, rows, n, rng):
     scales = np.ones((n, rows.n))
     filled = np.empty((n, rows.n, rows.dim)) if model.geometry.has_latent else None
     for piece, part in model.geometry.pieces(rows, slice(0, rows.n)):
-        r, _, law = model.shares(q, piece)
+        r, _, _, law = model.shares(q, piece)
         cumulative = r.cumsum(axis=0).T
         uniform = rng.random((n, len(cumulative), 1)) * cumulative[:, -1:]
         chosen = (uniform > cumulative).sum(axis=2)
@@ -49,7 +49,8 @@ def log_density(model, q, rows, draws):
         filled = (filled - frame.centre) / frame.unit
         total -= (missing @ np.log(frame.unit)).sum()
     for piece, part in model.geometry.pieces(rows, slice(0, rows.n)):
-        _, log_r, law = model.shares(q, piece)
+        _, logits, log_total, law = model.shares(q, piece)
+        log_r = logits - log_total
         chosen = z[:, part]
         each = np.take_along_axis(log_r.T[None], chosen[..., None], axis=2)[..., 0]
         u = 1.0
@@ -67,7 +68,7 @@ def _of_chosen(law, chosen):
     """The gamma of each row's component, (n, m) each."""
     a, b, _ = law
     b = np.take_along_axis(np.ascontiguousarray(b.T)[None], chosen[..., None], axis=2)
-    return np.broadcast_to(a, b.shape[1:2]), b[..., 0]
+    return np.broadcast_to(a, b.shape[:2]), b[..., 0]
 
 
 def _completed(piece, q, chosen):

@@ -121,39 +121,47 @@ class MixtureModel(Model):
     def n_components(self):
         return self.components_prior.location.shape[0]
 
+    def blocks(self, rows):
+        """The rows as blocks for a driver."""
+        return rows.blocks(self.geometry.row_size)
+
     # -- the local step ----------------------------------------------------------------
 
     def shares(self, q, piece):
-        """(r, its log, the emission's local law): q(z) of a piece, (K, m)."""
+        """q(z) of a piece: ``r = exp(logits - log_total)``, (K, m).
+
+        Returns r, the logits, log_total (m,), and the emission's local law.
+        """
         logits, local = self.emission.log_densities(piece, q.table)
         logits += q.log_weights[:, None].astype(logits.dtype, copy=False)
         logits -= logits.max(axis=0)
         np.maximum(logits, SMALLEST_LOG_SHARE, out=logits)
         r = np.exp(logits)
         total = r.sum(axis=0)
-        logits -= np.log(total)
         r /= total
-        return r, logits, local
+        return r, logits, np.log(total), local
 
     def statistics(self, q, block):
         data, rows = block
         sums = self.geometry.sums(self.n_components)
         count = np.zeros(self.n_components)
-        energy = entropy = entries = 0.0
+        energy = entropy = 0.0
         for piece, part in self.geometry.pieces(data, rows):
-            r, log_r, local = self.shares(q, piece)
+            r, logits, log_total, local = self.shares(q, piece)
             weight = data.weights(part)
-            entries += _weighted_entries(piece, r.shape[1], weight)
-            if weight is not None:
+            if weight is None:
+                entropy += float(log_total.sum(dtype=np.float64))
+            else:
+                entropy += float(weight @ log_total)
                 r *= weight.astype(r.dtype, copy=False)
             count += r.sum(axis=1, dtype=np.float64)
-            entropy -= float(np.vdot(r, log_r))
+            entropy -= float(np.vdot(r, logits))
             scales = self.emission.scales(local)
             sums.add(piece, q.table, r, r if scales is None else r * scales)
             of_scales = self.emission.latent(piece, r, local)
             energy += of_scales[0]
             entropy += of_scales[1] + piece.latent_entropy(q.table, r)
-        values = {"count": count, "entries": entries, "scales": energy}
+        values = {"count": count, "scales": energy}
         return Statistics({**values, **sums.values()}, entropy)
 
     def labelled_statistics(self, data, r):
@@ -182,6 +190,19 @@ class MixtureModel(Model):
             self.weights_prior, self.family(self.components_prior), self.geometry
         )
 
+    # -- coordinates in which the engine may extrapolate -------------------------------
+
+    def coordinates(self, q):
+        return np.concatenate([q.weights.coordinates(), q.components.coordinates()])
+
+    def at(self, coordinates, values, warm):
+        n = warm.weights.coordinates().size
+        return MixturePosterior(
+            warm.weights.at(coordinates[:n]),
+            warm.components.at(coordinates[n:]),
+            self.geometry,
+        )
+
     # -- the bound ---------------------------------------------------------------------
 
     def expected_log_likelihood(self, values, q):
@@ -193,11 +214,3 @@ class MixtureModel(Model):
         return self.weights_prior.expected_log_density(
             q.weights
         ) + self.components_prior.expected_log_density(q.components)
-
-
-def _weighted_entries(piece, n_rows, weight):
-    """How many entries of x the piece's rows have, as the weights count."""
-    each = piece.n_observed + piece.n_latent
-    if weight is None:
-        return float(np.sum(np.broadcast_to(each, n_rows), dtype=np.float64))
-    return float(np.sum(each * weight, dtype=np.float64))

@@ -132,6 +132,7 @@ class PatternSums:
 
     def values(self):
         return {
+            "entries": float(self.total.shape[1] * self.rows.sum()),
             "rows": self.rows,
             "weight": self.weight,
             "total": self.total,
@@ -145,7 +146,7 @@ class Patterns(Geometry):
     has_latent = True
 
     def __init__(self, dim, tied=False):
-        self.dim = dim
+        self.dim = self.row_size = dim
         self.tied = tied
 
     def table(self, components):

@@ -11,7 +11,8 @@ import numpy as np
 from scipy import sparse
 
 EPS = np.finfo(np.float64).eps
-BLOCK_ROWS = 1 << 14  # of a task for one thread
+BLOCK_ELEMENTS = 1 << 18  # of the rows that a thread takes at a time: milliseconds
+SMALLEST_BLOCK, LARGEST_BLOCK = 512, 1 << 16
 PASS_ELEMENTS = 1 << 17
 
 
@@ -84,6 +85,8 @@ class Rows:
         self.dtype = X.dtype
         self.n, self.dim = X.shape
         self._patterns = {}
+        self._centre = frame.centre.astype(X.dtype)[:, None]
+        self._scale = (1.0 / frame.unit).astype(X.dtype)[:, None]
 
     @property
     def total_weight(self):
@@ -98,14 +101,20 @@ class Rows:
     def standard(self, index):
         return self.frame.inward(self.X[index])
 
+    def fill(self, out, part):
+        """The standard rows of a slice, transposed, into an array (D, m)."""
+        np.subtract(self.X[part].T, self._centre, out=out)
+        out *= self._scale
+
     def weights(self, index):
         return None if self.weight is None else self.weight[index]
 
-    def blocks(self):
-        """(rows, slice) of the size that one thread takes at a time."""
+    def blocks(self, row_size):
+        """(rows, slice) that one thread takes, a row making so many numbers."""
+        step = int(np.clip(BLOCK_ELEMENTS // row_size, SMALLEST_BLOCK, LARGEST_BLOCK))
         return [
-            (self, slice(start, min(start + BLOCK_ROWS, self.n)))
-            for start in range(0, self.n, BLOCK_ROWS)
+            (self, slice(start, min(start + step, self.n)))
+            for start in range(0, self.n, step)
         ]
 
     def pattern_groups(self, rows):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skvi.inference.acceleration import OverRelaxation
 from skvi.inference.blocks import run_parallel
 from skvi.inference.drivers import Batch
 from skvi.inference.engine import climb
@@ -31,7 +32,7 @@ def run(model, rows, q, settings, n_jobs=None, on_iteration=None):
     tol = settings.tol * rows.total_weight
 
     def ascend(q, on_iteration=on_iteration):
-        driver = Batch(model, rows.blocks(), n_jobs)
+        driver = Batch(model, model.blocks(rows), n_jobs)
         return climb(
             model,
             driver,
@@ -39,6 +40,7 @@ def run(model, rows, q, settings, n_jobs=None, on_iteration=None):
             max_iter=settings.max_iter,
             tol=tol,
             distance_tol=DISTANCE_TOL,
+            accelerator=OverRelaxation,
             on_iteration=on_iteration,
         )
 
@@ -93,8 +95,10 @@ def start_posteriors(model, rows, totals, kinds, rng, n_jobs=None, short=True):
         q = starts.start(model, sample, found)
         if not short:
             return 0.0, q
-        driver = Batch(model, sample.blocks())
-        fit = climb(model, driver, q, max_iter=SHORT_SWEEPS, tol=0.0, accelerate=False)
+        driver = Batch(model, model.blocks(sample))
+        fit = climb(
+            model, driver, q, max_iter=SHORT_SWEEPS, tol=0.0, accelerator=OverRelaxation
+        )
         return fit.elbo, fit.posterior
 
     begun = run_parallel(begin, list(zip(kinds, rng.spawn(len(kinds)))), n_jobs)

@@ -16,8 +16,7 @@ def sample_rows(rows, scale, rng, size=SAMPLE_ROWS):
         return np.arange(rows.n)
     keys = np.empty(rows.n)
     mixer = rng.standard_normal(rows.dim)
-    for block in rows.blocks():
-        part = block[1]
+    for _, part in rows.blocks(rows.dim):
         x = rows.standard(part)
         # Rounded, so that a change of units that rounds differently chooses the same.
         x = np.nan_to_num(np.rint(x / scale * 2.0**20))

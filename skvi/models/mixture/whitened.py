@@ -11,6 +11,7 @@ import numpy as np
 
 from skvi.models.mixture.geometry import Geometry, Piece, piece_slices
 
+BAND = 32  # rows of G in a product
 NO_SHARE = 1e-14  # of a row, to a component that has none to rounding
 
 
@@ -42,13 +43,17 @@ class WhitenedPiece(Piece):
         return table.log_det[:, None]
 
     def quadratics(self, table):
-        out = np.empty((len(table.offset), len(self.x)), dtype=self.x.dtype)
-        white = np.empty_like(self.x)
+        dtype, dim = self.x.dtype, self.x.shape[1]
+        out = np.empty((len(table.offset), len(self.x)), dtype=dtype)
+        out[:] = table.spread[:, None]
         for k, (factor, offset) in enumerate(zip(table.factor, table.offset)):
-            np.matmul(self.x, factor.T.astype(white.dtype, copy=False), out=white)
-            white -= offset.astype(white.dtype, copy=False)
-            np.einsum("ij,ij->i", white, white, out=out[k])
-        out += table.spread[:, None].astype(out.dtype)
+            # G is lower triangular: the first columns of G x need those of x only.
+            for start in range(0, dim, BAND):
+                stop = min(start + BAND, dim)
+                band = factor[start:stop, :stop].astype(dtype, copy=False)
+                white = self.x[:, :stop] @ band.T
+                white -= offset[start:stop].astype(dtype, copy=False)
+                out[k] += np.einsum("ij,ij->i", white, white)
         return out
 
 
@@ -73,6 +78,7 @@ class WhitenedSums:
 
     def values(self):
         return {
+            "entries": float(self.total.shape[1] * self.rows.sum()),
             "rows": self.rows,
             "weight": self.weight,
             "total": self.total,
@@ -84,7 +90,7 @@ class Whitened(Geometry):
     """Full covariances of many columns."""
 
     def __init__(self, dim):
-        self.dim = dim
+        self.dim = self.row_size = dim
 
     def table(self, components):
         return WhitenedTable.of(components)
