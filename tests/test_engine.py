@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from poisson_gamma_mixture import PoissonGammaMixture
 from skvi.distributions import Dirichlet, Gamma, Gaussian, Product
+from skvi.inference.acceleration import Anderson, OverRelaxation
 from skvi.inference.blocks import map_reduce, run_parallel
 from skvi.inference.drivers import Batch, Incremental, Stochastic, StochasticState
 from skvi.inference.engine import climb
@@ -145,8 +146,9 @@ def test_statistics_of_blocks_add_up_to_those_of_all_rows():
 # -- every monotone driver -------------------------------------------------------------
 
 DRIVERS = {
-    "plain batch": (Batch, {"accelerate": False}),
+    "plain batch": (Batch, {"accelerator": None}),
     "accelerated batch": (Batch, {}),
+    "over-relaxed batch": (Batch, {"accelerator": OverRelaxation}),
     "incremental": (Incremental, {}),
 }
 each_driver = pytest.mark.parametrize("name", DRIVERS)
@@ -257,19 +259,19 @@ def test_on_iteration_sees_each_fit_and_may_stop_the_run(name):
 # -- batch -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("accelerate", [False, True])
+@pytest.mark.parametrize("accelerator", [None, Anderson, OverRelaxation])
 @pytest.mark.parametrize("block_size", [1, 7, 100, N])
-def test_block_size_changes_nothing(block_size, accelerate):
-    options = {"max_iter": 25, "tol": 0.0, "accelerate": accelerate}
+def test_block_size_changes_nothing(block_size, accelerator):
+    options = {"max_iter": 25, "tol": 0.0, "accelerator": accelerator}
     expected = run(Batch(MODEL, [X]), **options)
     fit = run(Batch(MODEL, blocks(X, block_size)), **options)
     assert_same_posterior(fit.posterior, expected.posterior)
     np.testing.assert_allclose(fit.path, expected.path, rtol=1e-8)
 
 
-@pytest.mark.parametrize("accelerate", [False, True])
-def test_order_of_rows_changes_nothing(accelerate):
-    options = {"max_iter": 25, "tol": 0.0, "accelerate": accelerate}
+@pytest.mark.parametrize("accelerator", [None, Anderson, OverRelaxation])
+def test_order_of_rows_changes_nothing(accelerator):
+    options = {"max_iter": 25, "tol": 0.0, "accelerator": accelerator}
     expected = run(Batch(MODEL, blocks(X)), **options)
     shuffled = np.random.default_rng(4).permutation(X)
     fit = run(Batch(MODEL, blocks(shuffled)), **options)
@@ -308,7 +310,7 @@ def test_incremental_takes_a_global_step_a_block():
 
 def test_an_incremental_pass_gets_further_than_a_batch_one(fits):
     assert fits["incremental"].n_iter < fits["plain batch"].n_iter
-    one = {"max_iter": 5, "tol": 0.0, "accelerate": False}
+    one = {"max_iter": 5, "tol": 0.0, "accelerator": None}
     ahead = run(Incremental(MODEL, blocks(X)), **one)
     assert ahead.elbo > run(Batch(MODEL, blocks(X)), **one).elbo
 
@@ -358,7 +360,7 @@ def test_one_stochastic_step_of_all_rows_is_a_batch_iteration():
     rng = np.random.default_rng(0)
     once = {"max_iter": 1, "tol": 0.0}
     stochastic = run(Stochastic(MODEL, [X], [N], rng), **once)
-    batch = run(Batch(MODEL, [X]), accelerate=False, **once)
+    batch = run(Batch(MODEL, [X]), accelerator=None, **once)
     assert_same_posterior(stochastic.posterior, batch.posterior, 0.0)
     assert stochastic.elbo == batch.elbo
 
@@ -400,7 +402,7 @@ def test_blocks_of_different_sizes_are_scaled_to_all_rows():
 
 def test_acceleration_reaches_the_same_optimum_in_fewer_iterations():
     data = rows(separation=0.3)  # components that overlap: a slow map
-    plain = run(Batch(MODEL, blocks(data)), start(1), accelerate=False)
+    plain = run(Batch(MODEL, blocks(data)), start(1), accelerator=None)
     fast = run(Batch(MODEL, blocks(data)), start(1))
     assert plain.converged and fast.converged
     assert fast.n_iter < plain.n_iter / 10
@@ -430,7 +432,7 @@ def test_an_extrapolation_that_lowers_the_elbo_is_dropped(where):
     model, options = BadExtrapolation(where), {"max_iter": 12, "tol": 0.0}
     warm = run(Batch(MODEL, blocks(X)), **options).posterior
     fit = run(Batch(model, blocks(X)), warm, **options)
-    plain = run(Batch(MODEL, blocks(X)), warm, accelerate=False, **options)
+    plain = run(Batch(MODEL, blocks(X)), warm, accelerator=None, **options)
     assert model.n_proposed >= 10
     assert fit.path == plain.path
     assert_same_posterior(fit.posterior, plain.posterior, 0.0)
@@ -499,7 +501,7 @@ def test_the_distance_left_is_as_stated(separation, seed):
     data = rows(separation)
     driver = Batch(MODEL, blocks(data))
     options = {"tol": 1e-3, "distance_tol": 1e-3}
-    plain = run(driver, start(seed), accelerate=False, **options)
+    plain = run(driver, start(seed), accelerator=None, **options)
     fast = run(driver, start(seed), **options)
     answer = run(driver, fast.posterior, tol=1e-13, distance_tol=1e-7)
     assert plain.converged and fast.converged and answer.converged

@@ -18,6 +18,7 @@ from conftest import data_path
 from skvi import VariationalBayesianRegression
 from skvi.callbacks import StopWhen
 from skvi.distributions import Gamma
+from skvi.inference.acceleration import Anderson
 from skvi.inference.drivers import Batch
 from skvi.inference.engine import climb
 from skvi.models.regression import FactorisedPosterior, Moments, RegressionModel
@@ -346,9 +347,9 @@ def test_acceleration_pays_on_collinear_columns():
             model.start(values),
             max_iter=20_000,
             tol=1e-9,
-            accelerate=accelerate,
+            accelerator=accelerator,
         )
-        for accelerate in (True, False)
+        for accelerator in (Anderson, None)
     ]
     assert all(run.converged for run in runs)
     assert runs[0].n_iter * 5 < runs[1].n_iter
