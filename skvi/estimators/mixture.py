@@ -6,6 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import ClassifierTags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skvi._sklearn import Interval, StrOptions, check_sample_weight, fit_context
@@ -116,6 +117,8 @@ class VariationalGaussianMixture(PredictiveDensityMixin, VariationalEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.sparse = self._takes_sparse
+        # Of predict_proba: scikit-learn's check of sparse input reads it.
+        tags.classifier_tags = ClassifierTags(multi_class=True)
         return tags
 
     # -- fitting -----------------------------------------------------------------------
@@ -142,7 +145,7 @@ class VariationalGaussianMixture(PredictiveDensityMixin, VariationalEstimator):
         self : object
         """
         X, weight = self._validate_training(X, sample_weight, reset=True)
-        frame = Frame.of(X, weight, common=self.covariance_type == "spherical")
+        frame = self._frame(X, weight)
         rows = Rows(X, weight, frame)
         totals = Totals.of(rows, products=self._is_matrix)
         with fit_task(self, X=X, sample_weight=sample_weight) as task:
@@ -191,7 +194,7 @@ class VariationalGaussianMixture(PredictiveDensityMixin, VariationalEstimator):
         first = not hasattr(self, "_fitted_q")
         X, weight = self._validate_training(X, sample_weight, reset=first)
         if first:
-            frame = Frame.of(X, weight, common=self.covariance_type == "spherical")
+            frame = self._frame(X, weight)
         else:
             self._check_same_shape()
             frame = self._fitted_frame
@@ -319,6 +322,14 @@ class VariationalGaussianMixture(PredictiveDensityMixin, VariationalEstimator):
     @property
     def _kind(self):
         return self.covariance_type, self.weight_concentration_prior_type
+
+    def _frame(self, X, weight):
+        return Frame.of(
+            X,
+            weight,
+            common=self.covariance_type == "spherical",
+            robust=self.emission == "student_t",
+        )
 
     @property
     def _is_matrix(self):

@@ -10,6 +10,8 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
+MAD_TO_SD = 1.4826  # of a normal law
+BULK_DOF = 4.0  # of the Student-t by which rows far from the bulk count less
 EPS = np.finfo(np.float64).eps
 BLOCK_ELEMENTS = 1 << 18  # of the rows that a thread takes at a time: milliseconds
 SMALLEST_BLOCK, LARGEST_BLOCK = 512, 1 << 16
@@ -28,23 +30,28 @@ class Frame:
     Attributes
     ----------
     centre, unit : arrays of shape (D,)
+    bulk : None or array of shape (D,)
+        About the standard deviations, in these units, of the bulk of the rows, where
+        rows far from it are not to count in full.
     """
 
     centre: np.ndarray
     unit: np.ndarray
+    bulk: np.ndarray | None = None
 
     @classmethod
-    def of(cls, X, weight=None, common=False):
-        """The frame of rows; `common` asks for one unit for all columns."""
+    def of(cls, X, weight=None, common=False, robust=False):
+        """The frame of rows.
+
+        `common` asks for one unit for all columns, `robust` for medians and median
+        absolute deviations in place of means and standard deviations.
+        """
         n_features = X.shape[1]
         if sparse.issparse(X):
             # Centring would fill it; the zeros keep a column's mean near its spread.
             largest = abs(X).max(axis=0).toarray().ravel().astype(np.float64)
             return cls(np.zeros(n_features), _power_of_two(largest, X.dtype, common))
-        low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
-        for rows in _blocks(X):
-            low = np.fmin(low, np.fmin.reduce(X[rows], axis=0))
-            high = np.fmax(high, np.fmax.reduce(X[rows], axis=0))
+        low, high = _range(X)
         # Near the middle of the range first, so that the mean keeps its digits.
         middle = (0.5 * low + 0.5 * high).astype(X.dtype).astype(np.float64)
         rough = cls(
@@ -55,13 +62,55 @@ class Frame:
         centre = (middle + rough.unit * totals.mean).astype(X.dtype)
         centre = centre.astype(np.float64)
         sd = np.sqrt(totals.variance) * rough.unit
+        if robust:
+            centre, deviation = _medians(X, weight)
+            sd = np.where(deviation > 0.0, MAD_TO_SD * deviation, sd)
         sd = np.where(sd > 0.0, sd, np.abs(centre))  # of a constant column
-        return cls(centre, _power_of_two(sd, X.dtype, common))
+        unit = _power_of_two(sd, X.dtype, common)
+        bulk = np.where(sd > 0.0, sd, 1.0) / unit if robust else None
+        return cls(centre, unit, bulk)
 
     def inward(self, X):
         if sparse.issparse(X):
             return X.multiply(1.0 / self.unit.astype(X.dtype)).tocsr()
         return (X - self.centre.astype(X.dtype)) / self.unit.astype(X.dtype)
+
+
+def _range(X):
+    """Smallest and largest entries of the columns, NaN left out."""
+    low, high = np.full(X.shape[1], np.inf), np.full(X.shape[1], -np.inf)
+    for rows in _blocks(X):
+        columns = np.ascontiguousarray(X[rows].T)  # so that reductions are fast
+        least, most = columns.min(axis=1), columns.max(axis=1)
+        if np.isnan(least).any():
+            least, most = (f.reduce(columns, axis=1) for f in (np.fmin, np.fmax))
+        low, high = np.fmin(low, least), np.fmax(high, most)
+    return low, high
+
+
+def _medians(X, weight):
+    """Weighted medians of the columns, and of the distances to them, NaN left out."""
+    out = np.empty((2, X.shape[1]))
+    for j, column in enumerate(X.T):
+        present = ~np.isnan(column)
+        x = column[present].astype(np.float64)
+        w = None if weight is None else weight[present]
+        out[0, j] = _median(x, w)
+        out[1, j] = _median(np.abs(x - out[0, j]), w)
+    return out
+
+
+def _median(x, weight):
+    if not x.size:
+        return np.nan
+    if weight is None:
+        return np.median(x)
+    order = np.argsort(x)
+    x, share = x[order], weight[order].cumsum()
+    # Between the two middle ones, as for rows repeated.
+    low = np.searchsorted(share, 0.5 * share[-1])
+    high = np.searchsorted(share, 0.5 * share[-1], side="right")
+    return 0.5 * (x[low] + x[min(high, x.size - 1)])
 
 
 def _power_of_two(size, dtype, common=False):
@@ -139,66 +188,108 @@ class Rows:
 class Totals:
     """Weighted counts, sums and squares of observed entries in a frame; they add.
 
-    ``outer`` (D, D) sums products of rows whose missing entries are put at the centre;
-    it is None where only variances are asked for.
+    Attributes
+    ----------
+    weight : float
+        How many rows there are.
+    observed : array of shape (D,)
+        How many entries of each column.
+    rows, entries : float, array of shape (D,)
+        The same, rows far from the bulk of the frame counting less if it has one.
+    total, square : arrays of shape (D,)
+        Sums and sums of squares, of as many entries.
+    outer : array of shape (D, D) or None
+        Products of such rows, missing entries put at the centre; None where only
+        variances are asked for.
     """
 
     weight: float
     observed: np.ndarray
+    rows: float
+    entries: np.ndarray
     total: np.ndarray
     square: np.ndarray
     outer: np.ndarray | None = None
 
     @classmethod
     def of(cls, rows, products=False):
-        dim = rows.dim
-        observed, total, square = np.zeros(dim), np.zeros(dim), np.zeros(dim)
-        outer = np.zeros((dim, dim)) if products else None
+        """The totals of rows, with products of columns or without."""
+        zeros = np.zeros(rows.dim)
+        outer = np.zeros((rows.dim, rows.dim)) if products else None
+        sums = cls(0.0, zeros, 0.0, zeros, zeros, zeros, outer)
         for part in _blocks(rows.X):
-            x, w = rows.standard(part), rows.weights(part)
+            w = rows.weights(part)
+            w = np.ones(part.stop - part.start) if w is None else w
             if rows.is_sparse:
-                ones = np.ones(x.shape[0]) if w is None else w
-                x = x.astype(np.float64)
-                observed += ones.sum()
-                total += x.T @ ones
-                square += x.multiply(x).T @ ones
+                sums = sums + cls._of_sparse(rows.standard(part), w)
                 continue
-            missing = np.isnan(x)
-            if missing.any():
-                x = np.where(missing, 0.0, x)
-                present = ~missing
-                observed += present.sum(axis=0) if w is None else w @ present
-            else:
-                observed += len(x) if w is None else w.sum()
-            x = x.astype(np.float64, copy=False)
-            weighted = x if w is None else x * w[:, None]
-            total += weighted.sum(axis=0)
-            square += np.einsum("ij,ij->j", weighted, x)
-            if products:
-                outer += weighted.T @ x
-        return cls(rows.total_weight, observed, total, square, outer)
+            columns = np.empty((rows.dim, len(w)))
+            rows.fill(columns, part)
+            sums = sums + cls._of_columns(columns, w, rows.frame.bulk, products)
+        return sums
+
+    @classmethod
+    def _of_sparse(cls, x, w):
+        x = x.astype(np.float64)
+        n, whole = w.sum(), np.full(x.shape[1], w.sum())
+        return cls(n, whole, n, whole, x.T @ w, x.multiply(x).T @ w)
+
+    @classmethod
+    def _of_columns(cls, x, w, bulk, products):
+        """Of a block of rows, transposed: long axes add fast."""
+        observed, n_present = np.full(len(x), w.sum()), float(len(x))
+        missing = np.isnan(x.sum(axis=1)).any()
+        if missing:
+            present = ~np.isnan(x)
+            observed, n_present = present @ w, present.sum(axis=0)
+            np.copyto(x, 0.0, where=~present)
+        u, entries = w, observed
+        if bulk is not None:
+            u = w * (BULK_DOF + n_present) / (BULK_DOF + bulk**-2.0 @ x**2)
+            entries = present @ u if missing else np.full(len(x), u.sum())
+        weighted = x * u
+        return cls(
+            w.sum(),
+            observed,
+            u.sum(),
+            entries,
+            weighted.sum(axis=1),
+            np.einsum("ij,ij->i", weighted, x),
+            weighted @ x.T if products else None,
+        )
 
     def __add__(self, other):
         outer = None if self.outer is None else self.outer + other.outer
         return Totals(
             self.weight + other.weight,
             self.observed + other.observed,
+            self.rows + other.rows,
+            self.entries + other.entries,
             self.total + other.total,
             self.square + other.square,
             outer,
         )
 
     @property
+    def _divisor(self):
+        return np.maximum(self.entries, np.finfo(np.float64).tiny)
+
+    @property
     def mean(self):
-        return self.total / np.maximum(self.observed, np.finfo(np.float64).tiny)
+        return self.total / self._divisor
 
     @property
     def variance(self):
         """Of the observed entries; zero where nothing is left but rounding."""
-        mean = self.mean
-        square = self.square / np.maximum(self.observed, np.finfo(np.float64).tiny)
-        variance = square - mean**2
+        square = self.square / self._divisor
+        variance = square - self.mean**2
         return np.where(variance > 8.0 * EPS * square, variance, 0.0)
+
+    @property
+    def scale(self):
+        """Standard deviations; 1 in place of 0."""
+        sd = np.sqrt(self.variance)
+        return np.where(sd > 0.0, sd, 1.0)
 
     def covariance(self):
         r"""Shrunk empirical covariance: positive definite whatever the rows.
@@ -206,17 +297,11 @@ class Totals:
         As if D more rows of uncorrelated columns had been seen,
         ``(N S + D diag(S)) / (N + D)``. Missing entries count as uncorrelated.
         """
-        offset = self.total / self.weight
-        S = self.outer / self.weight - np.outer(offset, offset)
+        offset = self.total / self.rows
+        S = self.outer / self.rows - np.outer(offset, offset)
         dim = len(S)
         # Entries put at the centre have no spread: the diagonal is that of the others.
         variance = np.maximum(self.scale**2, np.diag(S))
         S[np.diag_indices(dim)] = variance
         shrink = self.weight / (self.weight + dim)
         return shrink * S + (1.0 - shrink) * np.diag(variance)
-
-    @property
-    def scale(self):
-        """Standard deviations; 1 in place of 0."""
-        sd = np.sqrt(self.variance)
-        return np.where(sd > 0.0, sd, 1.0)
