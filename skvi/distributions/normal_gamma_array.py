@@ -59,6 +59,11 @@ class MeansAndGamma(Distribution):
     def _inverse(self):
         """The variance of a mu whose mean_precision is one, for each tau."""
 
+    @property
+    @abstractmethod
+    def _unit_law(self):
+        """Its Student-t law: degrees of freedom and squared scale."""
+
     @abstractmethod
     def _precision(self, tau):
         """What mean_precision multiplies in q(mu | tau)."""
@@ -162,6 +167,12 @@ class MeansAndGamma(Distribution):
             self.names,
         )
 
+    def means_law(self):
+        """Marginal Student-t laws of the means: (df, loc, scale), (K, D) each."""
+        df, square = (self._spread(value) for value in self._unit_law)
+        scale = np.sqrt(square / self.mean_precision)
+        return np.broadcast_to(df, scale.shape).copy(), self.location.copy(), scale
+
     def square(self, k, step):
         """``sum_d E[tau_kd] step_d^2``."""
         return float(np.sum(self.noise.mean[k] * step**2))
@@ -225,6 +236,10 @@ class DiagonalNormalGamma(MeansAndGamma, ExponentialFamily):
     @property
     def _inverse(self):
         return self.noise.mean_inverse
+
+    @property
+    def _unit_law(self):
+        return 2.0 * self.noise.shape, self.noise.rate / self.noise.shape
 
     def _precision(self, tau):
         return tau
@@ -344,6 +359,10 @@ class FactorisedDiagonalNormalGamma(MeansAndGamma):
     @property
     def _inverse(self):
         return 1.0 / self.noise.mean
+
+    @property
+    def _unit_law(self):
+        return np.full(self.noise.shape.shape, np.inf), 1.0 / self.noise.mean
 
     def _precision(self, tau):
         return self.noise.mean

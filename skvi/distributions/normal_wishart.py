@@ -56,6 +56,11 @@ class MeansAndWishart(Distribution):
     def _inverse(self):
         """The covariance of a mu whose mean_precision is one, for each L."""
 
+    @property
+    @abstractmethod
+    def _unit_law(self):
+        """Its Student-t law: degrees of freedom and shape matrix."""
+
     @abstractmethod
     def _precision(self, L):
         """What mean_precision multiplies in q(mu | L), and its log determinant."""
@@ -146,6 +151,16 @@ class MeansAndWishart(Distribution):
         location, wishart = shift + scale * self.location, self.wishart.rescaled(scale)
         return type(self)(location, self.mean_precision, wishart, self.names)
 
+    def means_law(self):
+        """Marginal Student-t laws of the means: (df, loc, scale), (K, D) each."""
+        df, square = self._unit_law
+        square = np.diagonal(square, axis1=-2, axis2=-1)
+        if self.tied:
+            df, square = df[..., None], square[..., None, :]
+        scale = np.sqrt(square / self.mean_precision[..., None])
+        df = np.broadcast_to(df[..., None], scale.shape)
+        return df.copy(), self.location.copy(), scale
+
     def square(self, k, step):
         """``step' E[L_k] step``."""
         return (
@@ -206,6 +221,11 @@ class NormalWishart(MeansAndWishart, ExponentialFamily):
     @property
     def _inverse(self):
         return self.wishart.mean_inverse
+
+    @property
+    def _unit_law(self):
+        df = self.wishart.dof - self.dim + 1.0
+        return df, self.wishart.inverse_scale / df[..., None, None]
 
     def _precision(self, L):
         return L, np.linalg.slogdet(L)[1]
@@ -356,6 +376,10 @@ class FactorisedNormalWishart(MeansAndWishart):
     @property
     def _inverse(self):
         return self.wishart.inverse_mean
+
+    @property
+    def _unit_law(self):
+        return np.full(self.wishart.dof.shape, np.inf), self.wishart.inverse_mean
 
     def _precision(self, L):
         return self.wishart.mean, self.wishart.log_det_mean

@@ -3,7 +3,6 @@
 from numbers import Integral
 
 import numpy as np
-from scipy import stats
 from sklearn.base import DensityMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -154,7 +153,7 @@ class PredictiveDensityMixin(DensityMixin):
         std : ndarray of shape (n_samples, n_features)
             With ``return_std=True``; zero where the entry was observed.
         """
-        X, frame = self._dense_rows(X, "impute"), self._fitted_frame
+        X, frame = self._dense_rows(X), self._fitted_frame
         filled, std = self._predictive().impute(frame.inward(X))
         # What was observed is handed back as it came.
         filled = np.where(np.isnan(X), frame.centre + frame.unit * filled, X)
@@ -179,37 +178,10 @@ class PredictiveDensityMixin(DensityMixin):
             ``quantile(p)``, ``log_density(values)`` and ``sample(n, random_state)``;
             one law a row, features in the order asked for.
         """
-        X, frame = self._dense_rows(X, "conditional"), self._fitted_frame
+        X, frame = self._dense_rows(X), self._fitted_frame
         index = self._feature_index(features)
         inner = self._predictive().conditional(frame.inward(X), index)
         return ConditionalMixture(inner, frame.unit[index], frame.centre[index])
-
-    def weights_interval(self, confidence_level=0.95):
-        """Central posterior intervals of the weights of the components.
-
-        Parameters
-        ----------
-        confidence_level : float, default=0.95
-            Probability of each interval, strictly between 0 and 1.
-
-        Returns
-        -------
-        interval : ndarray of shape (n_components, 2)
-            Of the Beta law with the mean and variance of each weight: exact for a
-            Dirichlet and for the first stick, a close approximation for later ones.
-        """
-        check_is_fitted(self)
-        check_probability(confidence_level, "confidence_level")
-        weights = self.posterior_.weights
-        mean, variance = weights.mean, weights.variance()
-        out = np.repeat(mean[:, None], 2, axis=1)
-        free = (variance > 0.0) & (mean < 1.0) & (mean > 0.0)
-        mean, variance = mean[free], variance[free]
-        total = mean * (1.0 - mean) / variance - 1.0
-        tail = 0.5 * (1.0 - confidence_level)
-        law = stats.beta(mean * total, (1.0 - mean) * total)
-        out[free] = np.column_stack([law.ppf(tail), law.ppf(1.0 - tail)])
-        return out
 
     # -- helpers -----------------------------------------------------------------------
 
@@ -223,7 +195,7 @@ class PredictiveDensityMixin(DensityMixin):
             out.append(read(x, (~np.isnan(x)) @ log_unit))
         return np.concatenate(out)
 
-    def _dense_rows(self, X, method):
+    def _dense_rows(self, X):
         check_is_fitted(self)
         return validate_data(
             self,

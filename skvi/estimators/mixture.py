@@ -15,6 +15,7 @@ from skvi.distributions.student_mixture import StudentMixture
 from skvi.estimators.base import VariationalEstimator, as_generator, keeps_fit_on_error
 from skvi.estimators.density import PredictiveDensityMixin
 from skvi.estimators.mixture_attributes import MixtureAttributes
+from skvi.estimators.mixture_posterior import MixtureSummaryMixin
 from skvi.estimators.mixture_priors import MixturePriors
 from skvi.inference.drivers import StochasticState
 from skvi.inference.engine import Fit
@@ -29,7 +30,6 @@ from skvi.models.mixture import (
     StudentEmission,
     Totals,
     geometry_for,
-    local,
     moves,
     search,
 )
@@ -37,7 +37,9 @@ from skvi.models.mixture import (
 POSITIVE = Interval(Real, 0.0, None, closed="neither")
 
 
-class VariationalGaussianMixture(PredictiveDensityMixin, VariationalEstimator):
+class VariationalGaussianMixture(
+    PredictiveDensityMixin, MixtureSummaryMixin, VariationalEstimator
+):
     """DOCSTRING"""
 
     _parameter_constraints = {
@@ -374,75 +376,11 @@ class VariationalGaussianMixture(PredictiveDensityMixin, VariationalEstimator):
         df, loc, scale = q.components.predictive()
         return StudentMixture(q.weights.mean, emission.predictive_dof(df), loc, scale)
 
-    @property
-    def means_covariance_(self):
-        """Posterior covariance of each mean, (n_components, n_features, n_features)."""
-        check_is_fitted(self)
-        return self.posterior_.covariance("means")
-
-    @property
-    def means_std_(self):
-        """Posterior standard deviations of the means, (n_components, n_features)."""
-        check_is_fitted(self)
-        return np.sqrt(self.posterior_.components.variance("means"))
-
-    def sample_posterior(self, n_samples=1000, random_state=None, X=None):
-        """Draw the model's variables from the posterior.
-
-        Parameters
-        ----------
-        n_samples : int, default=1000
-            Number of draws.
-
-        random_state : int, RandomState instance or None, default=None
-            Determines the draws; pass an int for the same ones every time.
-
-        X : array-like of shape (n_rows, n_features), default=None
-            Rows whose local variables are drawn, too.
-
-        Returns
-        -------
-        draws : dict of str to ndarray of shape (n_samples, ...)
-            ``weights`` (n_components,), ``means`` (n_components, n_features),
-            ``precisions`` (as ``precisions_``), in the data's units. With `X` also
-            ``assignments`` (n_rows,), ``scales`` (n_rows,) of Student-t emissions, and
-            ``missing``, the NaN entries in the order of X's rows, where covariances are
-            full or tied.
-        """
-        draws = super().sample_posterior(n_samples, random_state)
-        if X is not None:
-            rows = self._local_rows(X)
-            rng = as_generator(random_state).spawn(1)[0]
-            draws.update(local.sample(*self._local_law(rows), rows, n_samples, rng))
-        return draws
-
-    def log_posterior_density(self, draws, X=None):
-        """Log density of draws under the posterior.
-
-        Parameters
-        ----------
-        draws : dict
-            As ``sample_posterior`` returns them.
-
-        X : array-like of shape (n_rows, n_features), default=None
-            The rows given there; their local variables are then counted.
-
-        Returns
-        -------
-        log_density : ndarray of shape (n_samples,)
-        """
-        check_is_fitted(self)
-        total = self.posterior_.log_density(draws)
-        if X is None:
-            return total
-        rows = self._local_rows(X)
-        return total + local.log_density(*self._local_law(rows), rows, draws)
-
-    def _local_rows(self, X):
-        return Rows(self._dense_rows(X, "sample_posterior"), None, self._fitted_frame)
-
-    def _local_law(self, rows):
+    def _local_law(self, X):
+        """(model, posterior, rows) of the local variables of X."""
+        frame = self._fitted_frame
+        rows = Rows(self._dense_rows(X), None, frame)
         geometry = self._geometry(rows)
-        q = self._fitted_q
         model = self._fitted_model.with_geometry(geometry)
-        return model, MixturePosterior(q.weights, q.components, geometry)
+        q = self._fitted_q
+        return model, MixturePosterior(q.weights, q.components, geometry), rows

@@ -1,4 +1,4 @@
-"""The data of a mixture: rows read in standard units, and the totals priors rest on.
+"""The data of a mixture: rows, read in standard units.
 
 Nothing of the size of X is kept: a block is centred and scaled when it is read. The
 scales are powers of two, which change no digit, and come before any square.
@@ -10,17 +10,11 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
+from skvi.models.mixture.totals import Totals, pass_slices
+
 MAD_TO_SD = 1.4826  # of a normal law
-BULK_DOF = 4.0  # of the Student-t by which rows far from the bulk count less
-EPS = np.finfo(np.float64).eps
 BLOCK_ELEMENTS = 1 << 18  # of the rows that a thread takes at a time: milliseconds
 SMALLEST_BLOCK, LARGEST_BLOCK = 512, 1 << 16
-PASS_ELEMENTS = 1 << 17
-
-
-def _blocks(X):
-    step = max(1, PASS_ELEMENTS // max(1, X.shape[1]))
-    return [slice(i, min(i + step, X.shape[0])) for i in range(0, X.shape[0], step)]
 
 
 @dataclass(frozen=True)
@@ -79,7 +73,7 @@ class Frame:
 def _range(X):
     """Smallest and largest entries of the columns, NaN left out."""
     low, high = np.full(X.shape[1], np.inf), np.full(X.shape[1], -np.inf)
-    for rows in _blocks(X):
+    for rows in pass_slices(X):
         columns = np.ascontiguousarray(X[rows].T)  # so that reductions are fast
         least, most = columns.min(axis=1), columns.max(axis=1)
         if np.isnan(least).any():
@@ -145,7 +139,7 @@ class Rows:
     def has_missing(self):
         if self.is_sparse:
             return False
-        return any(np.isnan(self.X[part]).any() for part in _blocks(self.X))
+        return any(np.isnan(self.X[part]).any() for part in pass_slices(self.X))
 
     def standard(self, index):
         return self.frame.inward(self.X[index])
@@ -182,126 +176,3 @@ class Rows:
                 for at, index in zip(first, np.split(order, ends))
             ]
         return self._patterns[key]
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Weighted counts, sums and squares of observed entries in a frame; they add.
-
-    Attributes
-    ----------
-    weight : float
-        How many rows there are.
-    observed : array of shape (D,)
-        How many entries of each column.
-    rows, entries : float, array of shape (D,)
-        The same, rows far from the bulk of the frame counting less if it has one.
-    total, square : arrays of shape (D,)
-        Sums and sums of squares, of as many entries.
-    outer : array of shape (D, D) or None
-        Products of such rows, missing entries put at the centre; None where only
-        variances are asked for.
-    """
-
-    weight: float
-    observed: np.ndarray
-    rows: float
-    entries: np.ndarray
-    total: np.ndarray
-    square: np.ndarray
-    outer: np.ndarray | None = None
-
-    @classmethod
-    def of(cls, rows, products=False):
-        """The totals of rows, with products of columns or without."""
-        zeros = np.zeros(rows.dim)
-        outer = np.zeros((rows.dim, rows.dim)) if products else None
-        sums = cls(0.0, zeros, 0.0, zeros, zeros, zeros, outer)
-        for part in _blocks(rows.X):
-            w = rows.weights(part)
-            w = np.ones(part.stop - part.start) if w is None else w
-            if rows.is_sparse:
-                sums = sums + cls._of_sparse(rows.standard(part), w)
-                continue
-            columns = np.empty((rows.dim, len(w)))
-            rows.fill(columns, part)
-            sums = sums + cls._of_columns(columns, w, rows.frame.bulk, products)
-        return sums
-
-    @classmethod
-    def _of_sparse(cls, x, w):
-        x = x.astype(np.float64)
-        n, whole = w.sum(), np.full(x.shape[1], w.sum())
-        return cls(n, whole, n, whole, x.T @ w, x.multiply(x).T @ w)
-
-    @classmethod
-    def _of_columns(cls, x, w, bulk, products):
-        """Of a block of rows, transposed: long axes add fast."""
-        observed, n_present = np.full(len(x), w.sum()), float(len(x))
-        missing = np.isnan(x.sum(axis=1)).any()
-        if missing:
-            present = ~np.isnan(x)
-            observed, n_present = present @ w, present.sum(axis=0)
-            np.copyto(x, 0.0, where=~present)
-        u, entries = w, observed
-        if bulk is not None:
-            u = w * (BULK_DOF + n_present) / (BULK_DOF + bulk**-2.0 @ x**2)
-            entries = present @ u if missing else np.full(len(x), u.sum())
-        weighted = x * u
-        return cls(
-            w.sum(),
-            observed,
-            u.sum(),
-            entries,
-            weighted.sum(axis=1),
-            np.einsum("ij,ij->i", weighted, x),
-            weighted @ x.T if products else None,
-        )
-
-    def __add__(self, other):
-        outer = None if self.outer is None else self.outer + other.outer
-        return Totals(
-            self.weight + other.weight,
-            self.observed + other.observed,
-            self.rows + other.rows,
-            self.entries + other.entries,
-            self.total + other.total,
-            self.square + other.square,
-            outer,
-        )
-
-    @property
-    def _divisor(self):
-        return np.maximum(self.entries, np.finfo(np.float64).tiny)
-
-    @property
-    def mean(self):
-        return self.total / self._divisor
-
-    @property
-    def variance(self):
-        """Of the observed entries; zero where nothing is left but rounding."""
-        square = self.square / self._divisor
-        variance = square - self.mean**2
-        return np.where(variance > 8.0 * EPS * square, variance, 0.0)
-
-    @property
-    def scale(self):
-        """Standard deviations; 1 in place of 0."""
-        sd = np.sqrt(self.variance)
-        return np.where(sd > 0.0, sd, 1.0)
-
-    def covariance(self):
-        r"""Shrunk empirical covariance: positive definite whatever the rows.
-
-        As if D more rows of uncorrelated columns had been seen,
-        ``(N S + D diag(S)) / (N + D)``. Missing entries count as uncorrelated.
-        """
-        offset = self.total / self.rows
-        S = self.outer / self.rows - np.outer(offset, offset)
-        dim = len(S)
-        # Entries put at the centre have no spread: the diagonal is that of the others.
-        variance = np.maximum(self.scale**2, np.diag(S))
-        S[np.diag_indices(dim)] = variance
-        shrink = self.weight / (self.weight + dim)
-        return shrink * S + (1.0 - shrink) * np.diag(variance)
