@@ -68,6 +68,7 @@ import numpy as np
 
 from skvi.distributions.gaussian import LOG_2PI
 from skvi.models.base import Model, Statistics
+from skvi.models.mixture import simulate
 from skvi.models.mixture.posterior import MixturePosterior
 
 SMALLEST_LOG_SHARE = -60.0  # below the largest: no denormals, and no weight to speak of
@@ -189,6 +190,16 @@ class MixtureModel(Model):
         return MixturePosterior(
             self.weights_prior, self.family(self.components_prior), self.geometry
         )
+
+    # -- the generative direction, for checks ------------------------------------------
+
+    def log_joint(self, z, X):
+        """``log p(x, z)`` of draws z at complete rows X, in standard units."""
+        return simulate.log_joint(self, X, z)
+
+    def sample_prior_predictive(self, n_rows, rng):
+        """(X, draws): variables from the prior, and rows given them."""
+        return simulate.sample_prior_predictive(self, n_rows, rng)
 
     # -- coordinates in which the engine may extrapolate -------------------------------
 

@@ -47,7 +47,9 @@ class Frame:
             return cls(np.zeros(n_features), _power_of_two(largest, X.dtype, common))
         low, high = _range(X)
         # Near the middle of the range first, so that the mean keeps its digits.
-        middle = (0.5 * low + 0.5 * high).astype(X.dtype).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a column without a number
+            middle = 0.5 * low + 0.5 * high
+        middle = middle.astype(X.dtype).astype(np.float64)
         rough = cls(
             middle, _power_of_two(np.fmax(high - middle, middle - low), X.dtype)
         )
