@@ -4,7 +4,7 @@ Nothing of the size of X is kept: a block is centred and scaled when it is read.
 scales are powers of two, which change no digit, and come before any square.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -24,14 +24,14 @@ class Frame:
     Attributes
     ----------
     centre, unit : arrays of shape (D,)
-    bulk : None or array of shape (D,)
-        About the standard deviations, in these units, of the bulk of the rows, where
-        rows far from it are not to count in full.
+    bulk : None or pair of arrays of shape (D,)
+        About the means and standard deviations, in these units, of the bulk of the
+        rows, where rows far from it are not to count in full.
     """
 
     centre: np.ndarray
     unit: np.ndarray
-    bulk: np.ndarray | None = None
+    bulk: tuple | None = None
 
     @classmethod
     def of(cls, X, weight=None, common=False, robust=False):
@@ -44,7 +44,8 @@ class Frame:
         if sparse.issparse(X):
             # Centring would fill it; the zeros keep a column's mean near its spread.
             largest = abs(X).max(axis=0).toarray().ravel().astype(np.float64)
-            return cls(np.zeros(n_features), _power_of_two(largest, X.dtype, common))
+            frame = cls(np.zeros(n_features), _power_of_two(largest, X.dtype, common))
+            return frame._with_bulk(X, weight) if robust else frame
         low, high = _range(X)
         # Near the middle of the range first, so that the mean keeps its digits.
         with np.errstate(invalid="ignore"):  # a column without a number
@@ -60,11 +61,15 @@ class Frame:
         sd = np.sqrt(totals.variance) * rough.unit
         if robust:
             centre, deviation = _medians(X, weight)
-            sd = np.where(deviation > 0.0, MAD_TO_SD * deviation, sd)
+            sd = np.where(deviation > 0.0, deviation, sd)
         sd = np.where(sd > 0.0, sd, np.abs(centre))  # of a constant column
-        unit = _power_of_two(sd, X.dtype, common)
-        bulk = np.where(sd > 0.0, sd, 1.0) / unit if robust else None
-        return cls(centre, unit, bulk)
+        frame = cls(centre, _power_of_two(sd, X.dtype, common))
+        return frame._with_bulk(X, weight) if robust else frame
+
+    def _with_bulk(self, X, weight):
+        centre, sd = _medians(X, weight)
+        sd = np.where(sd > 0.0, sd, Totals.of(Rows(X, weight, self)).scale * self.unit)
+        return replace(self, bulk=((centre - self.centre) / self.unit, sd / self.unit))
 
     def inward(self, X):
         if sparse.issparse(X):
@@ -85,14 +90,20 @@ def _range(X):
 
 
 def _medians(X, weight):
-    """Weighted medians of the columns, and of the distances to them, NaN left out."""
+    """Weighted medians of the columns, and standard deviations from median distances.
+
+    NaN is left out.
+    """
     out = np.empty((2, X.shape[1]))
-    for j, column in enumerate(X.T):
+    columns = X.tocsc() if sparse.issparse(X) else X
+    for j in range(X.shape[1]):
+        column = columns[:, j]
+        column = column.toarray().ravel() if sparse.issparse(X) else column
         present = ~np.isnan(column)
         x = column[present].astype(np.float64)
         w = None if weight is None else weight[present]
         out[0, j] = _median(x, w)
-        out[1, j] = _median(np.abs(x - out[0, j]), w)
+        out[1, j] = MAD_TO_SD * _median(np.abs(x - out[0, j]), w)
     return out
 
 

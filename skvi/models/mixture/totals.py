@@ -52,7 +52,8 @@ class Totals:
             w = rows.weights(part)
             w = np.ones(part.stop - part.start) if w is None else w
             if rows.is_sparse:
-                sums = sums + cls._of_sparse(rows.standard(part), w)
+                x = rows.standard(part).astype(np.float64)
+                sums = sums + cls._of_sparse(x, w, rows.frame.bulk)
                 continue
             columns = np.empty((rows.dim, len(w)))
             rows.fill(columns, part)
@@ -60,10 +61,14 @@ class Totals:
         return sums
 
     @classmethod
-    def _of_sparse(cls, x, w):
-        x = x.astype(np.float64)
-        n, whole = w.sum(), np.full(x.shape[1], w.sum())
-        return cls(n, whole, n, whole, x.T @ w, x.multiply(x).T @ w)
+    def _of_sparse(cls, x, w, bulk):
+        squares, each, u = x.multiply(x).tocsr(), np.ones(x.shape[1]), w
+        if bulk is not None:
+            mean, precision = bulk[0], bulk[1] ** -2.0
+            far = squares @ precision - 2.0 * (x @ (mean * precision))
+            u = w * _share_of_bulk(len(each), far + precision @ mean**2)
+        total, square = x.T @ u, squares.T @ u
+        return cls(w.sum(), w.sum() * each, u.sum(), u.sum() * each, total, square)
 
     @classmethod
     def _of_columns(cls, x, w, bulk, products):
@@ -76,7 +81,10 @@ class Totals:
             np.copyto(x, 0.0, where=~present)
         u, entries = w, observed
         if bulk is not None:
-            u = w * (BULK_DOF + n_present) / (BULK_DOF + bulk**-2.0 @ x**2)
+            gap = x - bulk[0][:, None]
+            if missing:
+                gap *= present
+            u = w * _share_of_bulk(n_present, bulk[1] ** -2.0 @ gap**2)
             entries = present @ u if missing else np.full(len(x), u.sum())
         weighted = x * u
         return cls(
@@ -136,3 +144,8 @@ class Totals:
         S[np.diag_indices(dim)] = variance
         shrink = self.weight / (self.weight + dim)
         return shrink * S + (1.0 - shrink) * np.diag(variance)
+
+
+def _share_of_bulk(n_present, square):
+    """What a row counts at such a squared distance: the weights of a Student-t."""
+    return (BULK_DOF + n_present) / (BULK_DOF + square)
