@@ -2,17 +2,82 @@
 
 A row brings an estimator, small data, and a log joint that is written here from
 scipy.stats alone, in the data's units, without looking at how skvi computes anything.
-A new estimator is one more row.
+A new estimator is one more row; a new kind of estimator (what is drawn, what is read
+off a fit, what a change of units does) is one more `Kind`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
+from sklearn.base import clone
 
 import skvi
+from skvi.distributions import Dirichlet, StickBreaking, Wishart
+from skvi.models.mixture import MixturePosterior, Rows
 from skvi.models.regression import Moments, RegressionModel
+
+
+class Kind(ABC):
+    """What the contract has to know about a kind of estimator."""
+
+    incremental = False  # whether partial_fit in any split gives the answer of fit
+
+    def draws(self, model, X, n, seed):
+        """Draws of all that `log_joint` is a function of."""
+        return model.sample_posterior(n, seed)
+
+    def log_q(self, model, X, draws):
+        """Their log density under the posterior."""
+        return model.posterior_.log_density(draws)
+
+    @abstractmethod
+    def log_joint(self, model, X, y, draws):
+        """``log p(data, z)`` from scipy.stats, (n_draws,)."""
+
+    @abstractmethod
+    def bound(self, model, X, y):
+        """(coordinates, function): the fitted posterior as a vector, in about posterior
+        sds, and the ELBO as a function of the vector.
+        """
+
+    def tol(self, model, X):
+        """Rise of the ELBO, in nats, below which a fit has ended."""
+        return model.tol
+
+    def same_start(self, model):
+        """An unfitted copy, whose start does not depend on how rows are written."""
+        return clone(model)
+
+    @abstractmethod
+    def attributes(self, model):
+        """{name: (values, their units)}, units being posterior sds where there are."""
+
+    @abstractmethod
+    def moments(self, model):
+        """{name of a draw: (mean, sd, covariance of the last axis or None)}."""
+
+    @abstractmethod
+    def outputs(self, model, X):
+        """Arrays that the methods of a fit answer."""
+
+    @abstractmethod
+    def rescaled(self, case, X, y, c):
+        """Yield (estimator, X, y, change of elbo_, back) for data in other units.
+
+        ``back(fit, X)`` are the fit's outputs in the old units: those of the old fit.
+        """
+
+    @abstractmethod
+    def shifted(self, case, X, y, shift):
+        """(estimator, X, y, back), or None where a shift changes the model."""
+
+    @abstractmethod
+    def unusable(self, X, y):
+        """Yield (args, kwargs, message) of calls of fit that must fail."""
 
 
 @dataclass(frozen=True)
@@ -25,27 +90,23 @@ class Case:
     make : class of the estimator
     params : dict
     data : callable
-        ``data(rng) -> (X, y)``, small enough for a sharp Monte Carlo check.
-    log_joint : callable
-        ``log_joint(fitted, X, y, draws) -> (n_draws,)``: log p(data, z).
+        ``data(rng) -> (X, y)``, small enough for a sharp Monte Carlo check; y is None
+        for densities.
+    kind : Kind
+        Its ``log_joint(fitted, X, y, draws) -> (n_draws,)`` is log p(data, z).
     exact : bool
         Whether q is the exact posterior, so that ``elbo_`` is the log evidence.
     larger : str or None
         Name of the row whose family contains this one's.
-    bound : callable or None
-        ``bound(fitted, X, y) -> (coordinates, scale, function)``: the fitted
-        posterior as a vector, about one posterior sd of each entry, and the ELBO as a
-        function of the vector. None where q has no coordinates, being exact.
     """
 
     name: str
     make: type
     params: dict
     data: Callable
-    log_joint: Callable
+    kind: Kind
     exact: bool = False
     larger: str | None = None
-    bound: Callable | None = None
 
     def estimator(self, **params):
         return self.make(**{**self.params, **params})
@@ -64,20 +125,16 @@ def collinear_rows(n, p):
     return data
 
 
-def regression_log_joint(model, X, y, draws, sample_weight=None):
+def regression_log_joint(model, X, y, draws):
     """``log p(y, z)`` from scipy.stats, by the docstring of the estimator."""
-    weight = np.ones(len(y)) if sample_weight is None else sample_weight
-    mean = np.average(X, axis=0, weights=weight)
-    sd = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
-    level_mean = np.average(y, weights=weight)
+    mean, sd, level_mean = X.mean(axis=0), X.std(axis=0), y.mean()
     if not model.fit_intercept:
-        mean = np.zeros(X.shape[1])
-        sd = np.sqrt(np.average(X**2, axis=0, weights=weight))
+        mean, sd = np.zeros(X.shape[1]), np.sqrt(np.mean(X**2, axis=0))
     coef, tau = draws["coef"], draws["noise_precision"]
     lam = draws["weight_precision"].reshape(len(tau), -1)
     noise_sd = 1.0 / np.sqrt(tau)
     fitted = draws["intercept"] + X @ coef.T
-    total = weight @ stats.norm.logpdf(y[:, None], fitted, noise_sd)
+    total = stats.norm.logpdf(y[:, None], fitted, noise_sd).sum(axis=0)
     spread = noise_sd[:, None] / np.sqrt(lam) / sd
     total += stats.norm.logpdf(coef, 0.0, spread).sum(axis=1)
     if model.fit_intercept:
@@ -93,29 +150,87 @@ def regression_log_joint(model, X, y, draws, sample_weight=None):
     return total
 
 
-def regression_bound(model, X, y):
-    """The ELBO of a regression as a function of its posterior's coordinates."""
-    q = model.posterior_.inner
-    start = q.coordinates()
-    design = Moments.from_rows(X, y[:, None]).design(model.fit_intercept)
-    noise, weight = model._resolve_priors(design)
-    level = model.intercept_precision if model.fit_intercept else None
-    regression = RegressionModel(noise[0], weight, level, type(q))
-    values = {
-        "weight": design.weight,
-        "gram": design.gram,
-        "cross": design.cross[:, 0],
-        "square": design.square[0],
-    }
-    units = len(y) * np.log(design.y_scale[0])
+class RegressionKind(Kind):
+    incremental = True
 
-    def elbo(coordinates):
-        moved = regression.at(coordinates, values, q)
-        terms = regression.elbo_terms(regression.statistics(moved, values), moved)
-        return sum(terms.values()) - units
+    def log_joint(self, model, X, y, draws):
+        return regression_log_joint(model, X, y, draws)
 
-    # Means are in posterior sds; a log rate moves by about one over root shape.
-    return start, np.ones_like(start), elbo
+    def bound(self, model, X, y):
+        q = model.posterior_.inner
+        design = Moments.from_rows(X, y[:, None]).design(model.fit_intercept)
+        noise, weight = model._resolve_priors(design)
+        level = model.intercept_precision if model.fit_intercept else None
+        regression = RegressionModel(noise[0], weight, level, type(q))
+        values = {
+            "weight": design.weight,
+            "gram": design.gram,
+            "cross": design.cross[:, 0],
+            "square": design.square[0],
+        }
+        units = len(y) * np.log(design.y_scale[0])
+
+        def elbo(coordinates):
+            moved = regression.at(coordinates, values, q)
+            terms = regression.elbo_terms(regression.statistics(moved, values), moved)
+            return sum(terms.values()) - units
+
+        # Means are in posterior sds; a log rate moves by about one over root shape.
+        return q.coordinates(), elbo
+
+    def attributes(self, model):
+        std = model.coef_std_
+        return {
+            "coef_": (model.coef_, std),
+            "coef_ in units of y": (model.coef_, 1.0),
+            "coef_std_": (std, std),
+        }
+
+    def moments(self, model):
+        covariance = model.coef_covariance_
+        if not isinstance(covariance, np.ndarray):
+            covariance = covariance @ np.eye(len(model.coef_))
+        return {
+            "coef": (model.coef_, model.coef_std_, covariance),
+            "noise_precision": (model.noise_precision_, None, None),
+        }
+
+    def outputs(self, model, X):
+        return model.predict(X), model.predict(X, return_std=True)[1]
+
+    def rescaled(self, case, X, y, c):
+        def same(fit, X):
+            return self.outputs(fit, X)
+
+        def back(fit, X):
+            return tuple(out / c for out in self.outputs(fit, X))
+
+        yield case.estimator(), in_column_1(X, c), y, 0.0, same
+        tau = case.params.get("noise_precision")
+        known = {} if tau is None else {"noise_precision": tau / c**2}
+        yield case.estimator(**known), X, y * c, -len(y) * np.log(c), back
+
+    def shifted(self, case, X, y, shift):
+        if not case.params.get("fit_intercept", True):
+            return None
+
+        def back(fit, X):
+            mean, std = self.outputs(fit, X)
+            return (mean - shift) / std, std
+
+        return case.estimator(), X + shift, y + shift, back
+
+    def unusable(self, X, y):
+        bad = X.copy()
+        bad[0, 0] = np.nan
+        yield (bad, y), {}, "NaN"
+        yield (X, y[:-1]), {}, "inconsistent"
+
+
+def in_column_1(X, c):
+    X = X.copy()
+    X[:, 1] *= c
+    return X
 
 
 def _regression_cases():
@@ -134,17 +249,333 @@ def _regression_cases():
             name = f"regression-{shape}-{variant}"
             for posterior in ("structured", "mean_field"):
                 structured = posterior == "structured"
-                exact = structured and variant != "ard"
                 yield Case(
                     name=f"{name}-{posterior}",
                     make=skvi.VariationalBayesianRegression,
                     params={"posterior": posterior, **params},
                     data=data,
-                    log_joint=regression_log_joint,
-                    exact=exact,
-                    bound=None if exact else regression_bound,
+                    kind=RegressionKind(),
+                    exact=structured and variant != "ard",
                     larger=None if structured else f"{name}-structured",
                 )
 
 
-CASES = [*_regression_cases()]
+# -- VariationalGaussianMixture --------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class groups_of_rows:
+    """Rows of two columns in groups that lie apart; some entries missing if asked."""
+
+    sizes: tuple = (9, 7)
+    missing: bool = False
+
+    def __call__(self, rng):
+        centres = np.array([[0.0, 0.0], [6.0, 4.0], [-5.0, 7.0]])
+        shear = np.array([[1.0, 0.5], [0.0, 0.8]])
+        X = np.concatenate(
+            [
+                rng.standard_normal((n, 2)) @ shear + centre
+                for n, centre in zip(self.sizes, centres)
+            ]
+        )
+        X = rng.permutation(X) * [1.0, 3.0] + [0.0, 20.0]
+        if self.missing:
+            X[[1, 5, 7, 11], [0, 1, 1, 0]] = np.nan
+            X[3] = np.nan
+        return X, None
+
+
+def _row_roots(covariance_type, precisions, n_components, dim):
+    """Lower roots of every component's precision matrix, (n, K, D, D)."""
+    if covariance_type == "full":
+        return np.linalg.cholesky(precisions)
+    if covariance_type == "tied":
+        return np.repeat(np.linalg.cholesky(precisions)[:, None], n_components, axis=1)
+    sd = np.sqrt(precisions)
+    if covariance_type == "spherical":
+        sd = np.repeat(sd[..., None], dim, axis=2)
+    return sd[..., None] * np.eye(dim)
+
+
+def _log_normal(offset, root):
+    """Log density of each coordinate of ``root.T @ offset``, volume of root counted.
+
+    They add up to the Gaussian log density of the offsets; offset (n, ..., D) and
+    root (n, D, D), lower.
+    """
+    white = (offset.reshape(len(offset), -1, root.shape[-1]) @ root).reshape(
+        offset.shape
+    )
+    diagonal = np.diagonal(root, axis1=-2, axis2=-1)
+    shape = (len(root), *[1] * (offset.ndim - 2), root.shape[-1])
+    return stats.norm.logpdf(white) + np.log(diagonal).reshape(shape)
+
+
+def log_prior_of_weights(model, weights):
+    """log p(weights), a density over all but the last of them."""
+    K, concentration = model.n_components, model.weight_concentration_prior_
+    if K == 1:
+        return np.zeros(len(weights))
+    if model.weight_concentration_prior_type == "dirichlet_distribution":
+        return stats.dirichlet.logpdf(weights.T, np.full(K, concentration))
+    left = weights[:, ::-1].cumsum(axis=1)[:, ::-1][:, :-1]
+    sticks = weights[:, :-1] / left
+    jacobian = -np.log(left).sum(axis=1)  # d sticks / d weights is triangular
+    return stats.beta.logpdf(sticks, 1.0, concentration).sum(axis=1) + jacobian
+
+
+def wishart_logpdf(matrices, dof, inverse_scale):
+    """``stats.wishart(dof, inv(inverse_scale)).logpdf``, which loops over matrices."""
+    dim = len(inverse_scale)
+    log_det = np.linalg.slogdet(inverse_scale)[1] - dim * np.log(2.0)
+    energy = (dof - dim - 1.0) * np.linalg.slogdet(matrices)[1]
+    energy = energy - np.einsum("...ij,ij->...", matrices, inverse_scale)
+    return 0.5 * (energy + dof * log_det) - special.multigammaln(0.5 * dof, dim)
+
+
+def log_prior_of_precisions(model, precisions):
+    dof, C = model.degrees_of_freedom_prior_, model.covariance_prior_
+    if model.covariance_type in ("diag", "spherical"):
+        each = stats.gamma.logpdf(precisions, 0.5 * dof, scale=2.0 / C)
+        return each.reshape(len(precisions), -1).sum(axis=1)
+    each = wishart_logpdf(precisions, dof, C)
+    return each.reshape(len(precisions), -1).sum(axis=1)
+
+
+def mixture_log_joint(model, X, draws):
+    """``log p(x, z, u, weights, means, precisions)`` by the model's docstring."""
+    n, (K, dim) = len(draws["weights"]), model.means_.shape
+    total = log_prior_of_weights(model, draws["weights"])
+    total += log_prior_of_precisions(model, draws["precisions"])
+    roots = _row_roots(model.covariance_type, draws["precisions"], K, dim)
+    beta = model.mean_precision_prior_
+    offset = draws["means"] - model.mean_prior_
+    for k in range(K):
+        total += _log_normal(offset[:, k], np.sqrt(beta) * roots[:, k]).sum(axis=1)
+    z = draws["assignments"]
+    total += np.take_along_axis(np.log(draws["weights"]), z, axis=1).sum(axis=1)
+    missing = np.isnan(X)
+    x = np.broadcast_to(X, (n, *X.shape)).copy()
+    if "missing" in draws:
+        x[:, missing] = draws["missing"]
+        missing = np.zeros_like(missing)
+    x[:, missing] = 0.0  # not looked at
+    root_u = np.ones(z.shape)
+    if model.emission == "student_t":
+        u, half = draws["scales"], 0.5 * model.emission_dof
+        total += stats.gamma.logpdf(u, half, scale=1.0 / half).sum(axis=1)
+        root_u = np.sqrt(u)
+    for k in range(K):
+        gap = root_u[..., None] * (x - draws["means"][:, None, k])
+        each = _log_normal(gap, roots[:, k]) + np.log(root_u)[..., None]
+        # Where covariances are diagonal, missing entries are integrated out.
+        each = np.where(missing, 0.0, each).sum(axis=2)
+        total += np.where(z == k, each, 0.0).sum(axis=1)
+    return total
+
+
+class MixtureKind(Kind):
+    def draws(self, model, X, n, seed):
+        return model.sample_posterior(n, seed, X=X)
+
+    def log_q(self, model, X, draws):
+        return model.log_posterior_density(draws, X=X)
+
+    def log_joint(self, model, X, y, draws):
+        return mixture_log_joint(model, X, draws)
+
+    def bound(self, model, X, y):
+        q, mixture = model._fitted_q, model._fitted_model
+        rows = Rows(X, None, model._fitted_frame)
+        log_units = -(~np.isnan(X)).sum(axis=0) @ np.log(model._fitted_frame.unit)
+        pieces = _coordinates(q)
+
+        def elbo(coordinates):
+            parts = np.split(coordinates, np.cumsum([s.size for s, _ in pieces])[:-1])
+            moves = [s * v.reshape(s.shape) for (s, _), v in zip(pieces, parts)]
+            moved = _moved(q, [(m, value) for m, (_, value) in zip(moves, pieces)])
+            moved = MixturePosterior(*moved, mixture.geometry)
+            statistics = mixture.statistics(moved, (rows, slice(0, rows.n)))
+            return sum(mixture.elbo_terms(statistics, moved).values()) + log_units
+
+        return np.zeros(sum(s.size for s, _ in pieces)), elbo
+
+    def tol(self, model, X):
+        return model.tol * len(X)
+
+    def same_start(self, model):
+        return deepcopy(model).set_params(warm_start=True)
+
+    def attributes(self, model):
+        std = model.means_std_
+        size = np.max(model.covariances_)
+        return {
+            "means_": (model.means_, std),
+            "means_std_": (std, std),
+            "weights_": (model.weights_, 1.0),
+            "covariances_": (model.covariances_, size),
+        }
+
+    def moments(self, model):
+        q = model.posterior_
+        spread = np.sqrt(q.weights.variance())
+        return {
+            "weights": (model.weights_, spread, q.covariance("weights")),
+            "means": (model.means_, model.means_std_, model.means_covariance_),
+            "precisions": (
+                model.precisions_,
+                np.sqrt(q.components.variance("precisions")),
+                None,
+            ),
+        }
+
+    def outputs(self, model, X):
+        return (
+            model.score_samples(X),
+            model.predict_proba(X),
+            model.predict(X).astype(float),
+        )
+
+    def rescaled(self, case, X, y, c):
+        spherical = case.params["covariance_type"] == "spherical"
+        for unit in [np.array([c, c])] + ([] if spherical else [np.array([1.0, c])]):
+            back, change = self._back(X, unit)
+            yield self._in_units(case, unit, 0.0), X * unit, None, change, back
+
+    def shifted(self, case, X, y, shift):
+        back, _ = self._back(X, np.ones(2))
+        return self._in_units(case, np.ones(2), shift), X + shift, None, back
+
+    def _back(self, X, unit):
+        log_unit = (~np.isnan(X)) @ np.log(unit)
+
+        def back(fit, X):
+            score, *others = self.outputs(fit, X)
+            return (score + log_unit, *others)
+
+        return back, -log_unit.sum()
+
+    def _in_units(self, case, unit, shift):
+        """The estimator with its prior in other units, where the row gives one."""
+        params = {}
+        if "mean_prior" in case.params:
+            C = np.asarray(case.params["covariance_prior"])
+            square = {0: unit[0] ** 2, 1: unit**2}.get(C.ndim, np.outer(unit, unit))
+            params["mean_prior"] = np.asarray(case.params["mean_prior"]) * unit + shift
+            params["covariance_prior"] = C * square
+        return case.estimator(**params)
+
+    def unusable(self, X, y):
+        bad = X.copy()
+        bad[0, 0] = np.inf
+        yield (bad,), {}, "infinity"
+        yield (X,), {"sample_weight": np.ones(len(X) - 1)}, "sample_weight"
+        yield (X,), {"sample_weight": -np.ones(len(X))}, "egative"
+
+
+def _coordinates(q):
+    """(scale, value) of what q is made of: about the sds of what they stand for."""
+    weights, components = q.weights, q.components
+    if isinstance(weights, Dirichlet):
+        sticks = [weights.concentration]
+    else:
+        sticks = [weights.a, weights.b]
+    pieces = [(1.0 / np.sqrt(1.0 + value), value) for value in sticks]
+    location = components.location
+    pieces.append((np.sqrt(components.variance("means")), location))
+    beta = components.mean_precision
+    pieces.append((1.0 / np.sqrt(1.0 + beta), beta))
+    if hasattr(components, "wishart"):
+        wishart = components.wishart
+        excess = np.asarray(wishart.dof - components.dim + 1.0)
+        spread = 1.0 / np.sqrt(1.0 + excess)
+        root = np.linalg.cholesky(wishart.inverse_scale)
+        each = np.broadcast_to(spread[..., None, None], root.shape)
+        return [*pieces, (spread, excess), (each, root)]
+    for value in (components.noise.shape, components.noise.rate):
+        pieces.append((1.0 / np.sqrt(1.0 + components.noise.shape), value))
+    return pieces
+
+
+def _moved(q, moves):
+    """(weights, components) of a posterior moved: positive numbers on the log scale."""
+    weights, components = q.weights, q.components
+    n_sticks = 1 if isinstance(weights, Dirichlet) else 2
+    sticks = [value * np.exp(move) for move, value in moves[:n_sticks]]
+    family = Dirichlet if n_sticks == 1 else StickBreaking
+    (shift, location), (stretch, beta), (of_dof, dof), (of_scale, scale) = moves[
+        n_sticks:
+    ]
+    location, beta = location + shift, beta * np.exp(stretch)
+    dof = dof * np.exp(of_dof)
+    if hasattr(components, "wishart"):
+        scale = scale @ (np.eye(components.dim) + np.tril(of_scale))
+        scale = scale @ np.swapaxes(scale, -1, -2)
+        law = (Wishart(dof + components.dim - 1.0, scale),)
+    else:
+        law = (dof, scale * np.exp(of_scale))
+    return family(*sticks), type(components)(location, beta, *law)
+
+
+EXPLICIT = {
+    "full": [[2.0, 0.5], [0.5, 9.0]],
+    "tied": [[2.0, 0.5], [0.5, 9.0]],
+    "diag": [2.0, 9.0],
+    "spherical": 3.0,
+}
+
+
+def _mixture_cases():
+    variants = {
+        "process": ({}, groups_of_rows()),
+        "dirichlet": (
+            {"weight_concentration_prior_type": "dirichlet_distribution"},
+            groups_of_rows(),
+        ),
+        "missing": ({}, groups_of_rows(missing=True)),
+        "student": ({"emission": "student_t"}, groups_of_rows()),
+        "student_missing": (
+            {"emission": "student_t", "emission_dof": 2.5},
+            groups_of_rows(missing=True),
+        ),
+        "one": ({"n_components": 1}, groups_of_rows((12,))),
+        "three": ({"n_components": 3}, groups_of_rows((10, 7, 5))),
+        "explicit": (
+            {
+                "weight_concentration_prior": 2.0,
+                "mean_precision_prior": 0.3,
+                "mean_prior": [1.0, 15.0],
+                "degrees_of_freedom_prior": 4.0,
+            },
+            groups_of_rows(),
+        ),
+    }
+    for kind in ("full", "tied", "diag", "spherical"):
+        for variant, (params, data) in variants.items():
+            name = f"mixture-{kind}-{variant}"
+            prior = (
+                {"covariance_prior": EXPLICIT[kind]} if variant == "explicit" else {}
+            )
+            for posterior in ("structured", "mean_field"):
+                structured = posterior == "structured"
+                yield Case(
+                    name=f"{name}-{posterior}",
+                    make=skvi.VariationalGaussianMixture,
+                    params={
+                        "n_components": 2,
+                        "covariance_type": kind,
+                        "posterior": posterior,
+                        "init_params": "kmeans",
+                        "random_state": 0,
+                        **params,
+                        **prior,
+                    },
+                    data=data,
+                    kind=MixtureKind(),
+                    exact=structured and variant == "one",
+                    larger=None if structured else f"{name}-structured",
+                )
+
+
+CASES = [*_regression_cases(), *_mixture_cases()]

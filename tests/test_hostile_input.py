@@ -6,23 +6,43 @@ page is compared with what this test finds; set SKVI_WRITE_DOCS=1 to write it an
 
 import os
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import adjusted_rand_score
 
-from skvi import VariationalBayesianRegression
+from skvi import VariationalBayesianRegression, VariationalGaussianMixture
 
 PAGE = Path(__file__).parents[1] / "docs" / "hostile_input.md"
 HEAD = """# Hostile input
 
-What `VariationalBayesianRegression` does with input that breaks naive code. The table
-is written by `tests/test_hostile_input.py`, which checks every sentence in it for both
-posteriors and both priors.
-
-| input | what happens |
-| --- | --- |
+What the estimators do with input that breaks naive code. The tables are written by
+`tests/test_hostile_input.py`, which checks every sentence in them.
 """
+
+
+@dataclass(frozen=True)
+class Table:
+    """A section of the page: rows of (title, X, y, parameters, check)."""
+
+    make: type
+    about: str
+    params: list
+    usable: Callable
+    rows: list
+
+    @property
+    def head(self):
+        return (
+            f"\n## {self.make.__name__}\n\n{self.about}\n\n"
+            "| input | what happens |\n| --- | --- |\n"
+        )
+
+
+# -- VariationalBayesianRegression -----------------------------------------------------
 
 rng = np.random.default_rng(0)
 X = rng.standard_normal((30, 4))
@@ -204,51 +224,257 @@ ROWS = [
         "The data say nothing about the weights",
     ),
 ]
-PARAMS = [
-    {"posterior": posterior, "prior": prior}
-    for posterior in ("structured", "mean_field")
-    for prior in ("ridge", "ard")
-]
+REGRESSION = Table(
+    VariationalBayesianRegression,
+    "With both posteriors and both priors.",
+    [
+        {"posterior": posterior, "prior": prior}
+        for posterior in ("structured", "mean_field")
+        for prior in ("ridge", "ard")
+    ],
+    usable,
+    ROWS,
+)
 
 
-def outcome(rows, target, extra, check):
-    """The sentence for a row, after checking it for every posterior and prior."""
+# -- VariationalGaussianMixture --------------------------------------------------------
+
+GROUPS = np.repeat([0, 1, 2], [12, 18, 30])
+Z = rng.standard_normal((60, 2)) + np.array([[0, 0], [20, 5], [-5, 20]])[GROUPS]
+HOLES = replaced(Z, rng.random(Z.shape) < 0.2, np.nan)
+
+
+def fitted(params, rows=Z):
+    return VariationalGaussianMixture(**params).fit(rows)
+
+
+def usable_density(model, rows):
+    """Densities, probabilities, draws and the posterior's moments are numbers."""
+    for values in (
+        model.score_samples(rows),
+        model.predict_proba(rows),
+        model.sample(5)[0],
+        model.sample_posterior(5, 0)["precisions"],
+        model.means_,
+        model.covariances_,
+        model.means_covariance_,
+        model.elbo_,
+    ):
+        assert np.all(np.isfinite(values))
+    close(model.weights_.sum(), 1.0)
+    assert model.converged_
+
+
+def groups_found(labels, expected=GROUPS):
+    assert adjusted_rand_score(expected, labels) == 1.0
+
+
+def nothing_more(model, params):
+    return "fits; all that is fitted is a number"
+
+
+def same_row(row):
+    def check(model, params):
+        close(model.means_, np.tile(row, (3, 1)))
+        return "fits; all means are that row"
+
+    return check
+
+
+def two_values(model, params):
+    labels = model.predict([[1.0, 2.0], [50.0, 2.5]])
+    assert labels[0] != labels[1]
+    return "fits; each has a component"
+
+
+def labels_stay(rows):
+    def check(model, params):
+        groups_found(model.predict(rows))
+        return "fits; the labels are those without it"
+
+    return check
+
+
+def positive_definite(model, params):
+    if model.covariances_.ndim > 1 and params["covariance_type"] in ("full", "tied"):
+        assert np.all(np.linalg.eigvalsh(model.covariances_) > 0.0)
+    else:
+        assert np.all(model.covariances_ > 0.0)
+    return "fits; covariances are positive definite"
+
+
+def in_units(factor):
+    def check(model, params):
+        here = fitted(params)
+        assert np.array_equal(model.predict(Z * factor), here.predict(Z))
+        close(model.elbo_, here.elbo_ - Z.size * np.log(factor))
+        return "fits; the labels are the same, the ELBO moved by -n D log c"
+
+    return check
+
+
+def far_away(model, params):
+    groups_found(model.predict(Z + FAR))
+    close(model.means_ - FAR, fitted(params).means_, 1e-4)
+    return "fits; the same labels, and means up to the rounding of the shifted numbers"
+
+
+def own_component(model, params):
+    labels = model.predict(replaced(Z, 3, 1e6))
+    assert np.sum(labels == labels[3]) == 1
+    assert len(np.unique(np.delete(labels, 3))) == 1
+    return (
+        "fits; it is a component, and the rest is one, too: scales and priors are "
+        "those of all rows"
+    )
+
+
+def holes(model, params):
+    known = ~np.isnan(HOLES).any(axis=1)
+    groups_found(model.predict(Z[known]), GROUPS[known])
+    return "fits; they are integrated out, and the groups are found"
+
+
+def unknown_row(model, params):
+    close(model.predict_proba(np.full((1, 2), np.nan))[0], model.weights_)
+    groups_found(model.predict(Z))
+    return "fits; its components have the probabilities of their weights"
+
+
+FAR = 1e8 * Z.std(axis=0)
+MIXTURE = Table(
+    VariationalGaussianMixture,
+    "Three components, with all covariance types and both posteriors.",
+    [
+        {
+            "n_components": 3,
+            "covariance_type": covariance_type,
+            "posterior": posterior,
+            "random_state": 0,
+        }
+        for covariance_type in ("full", "tied", "diag", "spherical")
+        for posterior in ("structured", "mean_field")
+    ],
+    usable_density,
+    [
+        ("one row", Z[:1], None, {}, same_row(Z[0])),
+        ("two rows", Z[:2], None, {}, nothing_more),
+        ("identical rows", np.full((20, 2), 0.1), None, {}, same_row([0.1, 0.1])),
+        ("rows of zeros", np.zeros((20, 2)), None, {}, same_row([0.0, 0.0])),
+        (
+            "two different rows, ten times each",
+            np.repeat([[1.0, 2.0], [50.0, 2.5]], 10, axis=0),
+            None,
+            {},
+            two_values,
+        ),
+        ("one column", Z[:, :1], None, {}, nothing_more),
+        (
+            "a constant column",
+            np.c_[Z, np.full(60, 0.1)],
+            None,
+            {},
+            labels_stay(np.c_[Z, np.full(60, 0.1)]),
+        ),
+        (
+            "a column that is the sum of others",
+            np.c_[Z, Z.sum(axis=1)],
+            None,
+            {},
+            labels_stay(np.c_[Z, Z.sum(axis=1)]),
+        ),
+        ("8 rows, 40 columns", WIDE[:8, :40], None, {}, positive_definite),
+        ("X * 1e-150", Z * 1e-150, None, {}, in_units(1e-150)),
+        ("X * 1e-8", Z * 1e-8, None, {}, in_units(1e-8)),
+        ("X * 1e150", Z * 1e150, None, {}, in_units(1e150)),
+        ("X + 1e8 standard deviations", Z + FAR, None, {}, far_away),
+        ("a row at 1e6", replaced(Z, 3, 1e6), None, {}, own_component),
+        ("a fifth of the entries NaN", HOLES, None, {}, holes),
+        (
+            "a row that is all NaN",
+            np.r_[Z, [[np.nan, np.nan]]],
+            None,
+            {},
+            unknown_row,
+        ),
+        (
+            "a column that is all NaN",
+            replaced(Z, np.s_[:, 1], np.nan),
+            None,
+            {},
+            "Column(s) [1] of X hold no number at all (only NaN): drop them",
+        ),
+        (
+            "infinity in X",
+            replaced(Z, (0, 0), np.inf),
+            None,
+            {},
+            "Input X contains infinity",
+        ),
+        (
+            "strings in X",
+            np.full((30, 2), "a"),
+            None,
+            {},
+            "could not convert string to float",
+        ),
+        ("complex X", Z + 1j, None, {}, "Complex data not supported"),
+        ("no rows", Z[:0], None, {}, "Found array with 0 sample(s)"),
+        ("no columns", Z[:, :0], None, {}, "Found array with 0 feature(s)"),
+    ],
+)
+
+
+# -- the page --------------------------------------------------------------------------
+
+TABLES = [REGRESSION, MIXTURE]
+EVERY_ROW = [(table, *row) for table in TABLES for row in table.rows]
+
+
+def outcome(table, title, rows, target, extra, check):
+    """The line of a row, after checking it for all of the table's parameters."""
     sentences = set()
-    for params in PARAMS:
-        estimator = VariationalBayesianRegression(**params, **extra)
+    for params in table.params:
+        estimator = table.make(**params, **extra)
         if callable(check):
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 estimator.fit(rows, target)
-                usable(estimator, rows)
+                table.usable(estimator, rows)
                 sentences.add(check(estimator, params))
-        elif extra and params != PARAMS[0]:
+        elif extra and params != table.params[0]:
             continue  # only the exact posterior needs a proper prior there
         else:
             with pytest.raises(ValueError) as caught:
                 estimator.fit(rows, target)
             assert check in str(caught.value)
-            assert not hasattr(estimator, "coef_")
+            assert not hasattr(estimator, "elbo_")
             sentences.add(f"`ValueError`: {check} ...")
     (sentence,) = sentences
-    return sentence
+    return f"| {title} | {sentence} |"
 
 
-@pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
+def lines_of_page():
+    return PAGE.read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize(
+    "row", EVERY_ROW, ids=[f"{row[0].make.__name__}-{row[1]}" for row in EVERY_ROW]
+)
 def test_hostile_input(row):
-    title, *rest = row
-    line = f"| {title} | {outcome(*rest)} |"
+    line = outcome(*row)
     if not os.environ.get("SKVI_WRITE_DOCS"):
-        assert line in PAGE.read_text(encoding="utf-8").splitlines()
+        section = "\n".join(lines_of_page()).split("\n## ")
+        (section,) = [s for s in section if s.startswith(row[0].make.__name__)]
+        assert line in section.splitlines()
 
 
 def test_the_page_has_exactly_these_rows():
     if os.environ.get("SKVI_WRITE_DOCS"):
-        lines = [f"| {title} | {outcome(*rest)} |\n" for title, *rest in ROWS]
-        PAGE.write_text(HEAD + "".join(lines), encoding="utf-8")
-    table = [
-        line
-        for line in PAGE.read_text(encoding="utf-8").splitlines()
-        if line[:1] == "|"
-    ]
-    assert len(table) == len(ROWS) + 2
+        text = HEAD
+        for table in TABLES:
+            text += table.head
+            text += "".join(outcome(table, *row) + "\n" for row in table.rows)
+        PAGE.write_text(text, encoding="utf-8")
+    lines = [line for line in lines_of_page() if line[:1] == "|"]
+    assert len(lines) == len(EVERY_ROW) + 2 * len(TABLES)

@@ -40,7 +40,277 @@ POSITIVE = Interval(Real, 0.0, None, closed="neither")
 class VariationalGaussianMixture(
     PredictiveDensityMixin, MixtureSummaryMixin, VariationalEstimator
 ):
-    """DOCSTRING"""
+    r"""A mixture of Gaussians with a posterior over weights, means and precisions.
+
+    Every prediction integrates over that posterior, the density of a row included, and
+    ``elbo_`` compares numbers of components, covariance types and priors on the data
+    they were fitted to. Entries may be missing, and rows may be outliers. The successor
+    of :class:`sklearn.mixture.BayesianGaussianMixture`.
+
+    .. math::
+
+        \pi \sim \mathrm{Dirichlet} \text{ or stick-breaking}, \quad
+        \Lambda_k \sim \mathrm{Wishart}, \quad
+        \mu_k \mid \Lambda_k \sim N(m_0, (\beta_0 \Lambda_k)^{-1}), \quad
+        x_i \mid z_i = k \sim N(\mu_k, \Lambda_k^{-1})
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        Number of components K, an upper limit of those used: the default prior leaves
+        superfluous ones without rows. See Notes for how to choose it.
+
+    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        Each component has its own matrix, all share one, each has its own variances,
+        or each has one variance.
+
+    posterior : {"structured", "mean_field"}, default="structured"
+        The posterior family.
+
+        - "structured": mean and precision of a component jointly, a Normal-Wishart
+          (Normal-Gamma for "diag" and "spherical").
+        - "mean_field": q(mu) q(Lambda), independent of each other. Its means are the
+          same or nearly so, their variances smaller, its bound lower. It costs the
+          same.
+
+    emission : {"gaussian", "student_t"}, default="gaussian"
+        The law of the rows of a component. With "student_t" a row far from all
+        components counts for little in their moments.
+
+    emission_dof : float, default=4.0
+        Degrees of freedom of Student-t rows; fixed, not learnt. Choose it by ``elbo_``.
+
+    weight_concentration_prior_type : {"dirichlet_process", "dirichlet_distribution"}, \
+            default="dirichlet_process"
+        Prior of the weights: stick-breaking cut off at K components, or a symmetric
+        Dirichlet. With sticks the order of components matters; they are put into the
+        order with the highest bound, mostly that of decreasing size.
+
+    weight_concentration_prior : None or float, default=None
+        alpha_0: v_k ~ Beta(1, alpha_0) for sticks, Dirichlet(alpha_0, ..., alpha_0)
+        otherwise. Smaller means fewer components with rows. None is 1 / n_components.
+
+    mean_precision_prior : None or float, default=None
+        beta_0: how many rows the prior of a mean is worth. None is 0.1.
+
+    mean_prior : None or array-like of shape (n_features,), default=None
+        m_0, in the data's units. None is the mean of X.
+
+    degrees_of_freedom_prior : None or float, default=None
+        nu_0: how many rows the prior of a covariance is worth, about. Must exceed
+        n_features - 1 for "full" and "tied". None is n_features + 2 for these and 3 for
+        "diag" and "spherical".
+
+    covariance_prior : None, float or array-like, default=None
+        C_0, in the data's units: a precision has the prior mean nu_0 C_0^-1. Of shape
+        (n_features, n_features) for "full" and "tied", (n_features,) for "diag", a
+        number for "spherical". None is the empirical covariance S of the N rows, shrunk
+        to (N S + D diag(S)) / (N + D) for D columns; the variances of the columns; or
+        the mean of these.
+
+    moves : {"merge"} or None, default=None
+        "merge" tries, at an optimum, to merge pairs of components that are close, and
+        keeps what raises the bound. Off by default: on images of digits that raised the
+        bound and lowered the held-out density. See the user guide.
+
+    init_params : {"auto", "kmeans", "k-means++", "random", "random_from_data"}, \
+            default="auto"
+        Where iterations start. "auto" makes twelve starts of three kinds, runs each for
+        ten iterations on up to 5000 rows, and the best three to the end on all rows.
+        The others make one start each.
+
+    n_init : int, default=1
+        How often to do that. The highest bound wins.
+
+    max_iter : int, default=500
+        Largest number of iterations of a run.
+
+    tol : float, default=1e-6
+        A run has converged when an iteration raises the bound by less than `tol` nats a
+        row and the posterior is estimated to be within 0.005 of its standard deviations
+        of where it is going.
+
+    learning_decay : float, default=0.7
+        Of ``partial_fit``: the t-th block counts (learning_offset + t)^-learning_decay.
+        Above 0.5 and at most 1.
+
+    learning_offset : float, default=1.0
+        Of ``partial_fit``: larger ones make early blocks count less. At least 1.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the starts, and the draws of ``sample``. Pass an int for the same
+        fit every time.
+
+    warm_start : bool, default=False
+        Whether ``fit`` starts from the posterior of the last fit, re-expressed in the
+        units of the new data, in place of a search. An error is raised if
+        `n_components`, `covariance_type`, `weight_concentration_prior_type` or the
+        number of features has changed; `posterior`, `emission` and priors may change.
+
+    n_jobs : int or None, default=None
+        Number of threads over starts and blocks of rows. None is 1 unless in a
+        ``joblib.parallel_config`` context.
+
+    verbose : int or bool, default=False
+        True prints the ELBO at iterations 1, 2, 4, 8, ... of each run; 2 prints every
+        one.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+        Posterior mean of the weights.
+
+    means_ : ndarray of shape (n_components, n_features)
+        Posterior mean of the means.
+
+    means_std_ : ndarray of shape (n_components, n_features)
+        Posterior standard deviations of the means.
+
+    means_covariance_ : ndarray of shape (n_components, n_features, n_features)
+        Posterior covariance of each mean, computed when asked for.
+
+    covariances_ : ndarray
+        Inverse of the posterior mean of the precisions. Of shape (n_components,
+        n_features, n_features) for "full", (n_features, n_features) for "tied",
+        (n_components, n_features) for "diag", (n_components,) for "spherical". With
+        ``emission="student_t"`` the squared scale of the rows, not their covariance.
+
+    precisions_ : ndarray of the shape of ``covariances_``
+        Posterior mean of the precisions.
+
+    precisions_cholesky_ : ndarray of the shape of ``covariances_``
+        Upper triangular U with U U' the precision, as in scikit-learn; for "diag" and
+        "spherical" the square root.
+
+    mean_precision_ : ndarray of shape (n_components,)
+        beta_k: about how many rows the posterior of each mean is worth. Of shape
+        (n_components, n_features) where columns differ, as with missing entries and
+        "diag" or "spherical".
+
+    degrees_of_freedom_ : ndarray
+        nu_k. Of shape (n_components,) for "full" and "spherical", () for "tied" and
+        (n_components, n_features) for "diag".
+
+    weight_concentration_ : tuple (a, b) of ndarrays of shape (n_components - 1,), or \
+            ndarray of shape (n_components,)
+        Parameters of the Beta posteriors of the sticks, or of the Dirichlet.
+
+    elbo_ : float
+        Evidence lower bound in nats, every constant included; comparable between fits
+        to the same X and weights. After ``partial_fit`` an estimate for all rows seen.
+
+    elbo_terms_ : dict
+        ``log_likelihood``, ``log_prior`` and ``entropy``, which sum to ``elbo_``.
+
+    elbo_path_ : ndarray of shape (n_evaluations,)
+        The ELBO by iteration of the run that won, its starting point's first.
+
+    posterior_ : distribution
+        Variables ``weights``, ``means`` and ``precisions``; with ``sample``,
+        ``log_density``, ``entropy`` and ``covariance``.
+
+    weight_concentration_prior_ : float
+        The prior that was used, as are the next four.
+
+    mean_precision_prior_, degrees_of_freedom_prior_ : float
+
+    mean_prior_, covariance_prior_ : ndarray
+        In the data's units; a float for the covariance of "spherical".
+
+    n_iter_ : int
+        Iterations of the run that won.
+
+    converged_ : bool
+        Whether it converged.
+
+    n_samples_seen_ : int
+        Rows fitted, those of earlier ``partial_fit`` calls included.
+
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
+        Names of features seen during fit, where X had names.
+
+    Raises
+    ------
+    ValueError
+        If X or a parameter is not valid, or a column holds no number at all; nothing
+        fitted before is lost.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If `max_iter` iterations were not enough.
+
+    See Also
+    --------
+    sklearn.mixture.BayesianGaussianMixture : Point predictions, and a bound without its
+        constants.
+    sklearn.mixture.GaussianMixture : Maximum likelihood.
+
+    Notes
+    -----
+    **Priors.** They are proper and relative to the data. Lambda_k has the Wishart prior
+    of nu_0 degrees of freedom and mean nu_0 C_0^-1; for "diag" and "spherical" each
+    precision has the prior Gamma(nu_0 / 2, C_0 / 2), which is the same in one
+    dimension. With nu_0 = n_features + 2 the prior mean of a covariance is C_0, that of
+    all rows together: components are narrower, and a few rows show it. (For "diag" and
+    "spherical" it is C_0 as well.) Student-t rows take m_0 and C_0 from the bulk of the
+    rows: rows far from it count less in both.
+
+    **Units.** Multiplying n rows of D columns by c subtracts n D log c from ``elbo_``
+    and changes nothing else. Columns may be multiplied one by one (with "spherical",
+    all by the same number) and shifted at will.
+
+    **How many components.** Fit several numbers and take the highest ``elbo_``, which
+    describes one labelling of the components. Permuting the labels gives up to K!
+    equally good ones, so ``elbo_`` can lie up to log K! below what the same fit with
+    all of its labellings would have. Fits whose numbers of components differ by one and
+    their ELBO by less than log(K + 1) are as good as each other.
+
+    **Densities.** ``score_samples`` is the log predictive density under q. For the
+    structured posterior and Gaussian rows it is exact, a mixture of Student-t laws.
+    Otherwise each component has a Student-t that is close to the exact law: mean-field
+    adds the spread of the mean to it, and Student-t rows combine the two degrees of
+    freedom as 1 / (1 / df + 1 / emission_dof). In each case it integrates to one.
+
+    **Missing entries** are integrated out, which assumes that whether an entry is
+    missing does not depend on its value. For "full" and "tied" they are latent
+    variables of the bound.
+
+    References
+    ----------
+    .. [1] C. M. Bishop (2006). Pattern Recognition and Machine Learning, section 10.2.
+    .. [2] D. M. Blei, M. I. Jordan (2006). Variational inference for Dirichlet process
+       mixtures. Bayesian Analysis 1(1).
+    .. [3] M. Svensen, C. M. Bishop (2005). Robust Bayesian mixture modelling.
+       Neurocomputing 64.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skvi import VariationalGaussianMixture
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> fits = [
+    ...     VariationalGaussianMixture(n_components=k, random_state=0).fit(X)
+    ...     for k in (1, 2)
+    ... ]
+    >>> [round(model.elbo_) for model in fits]
+    [-422, -310]
+    >>> model = fits[1]
+    >>> model.weights_.round(2), model.weights_interval(0.9).round(1)[1]
+    (array([0.67, 0.33]), array([0.3, 0.4]))
+    >>> model.means_std_[1].round(2)
+    array([0.05, 0.05, 0.04, 0.02])
+
+    What the third measurement is, given the first:
+
+    >>> rows = [[5.0, float("nan"), float("nan"), float("nan")]]
+    >>> law = model.conditional(rows, features=2)
+    >>> law.mean.shape, law.interval(0.9).shape
+    ((1, 1), (1, 1, 2))
+    """
 
     _parameter_constraints = {
         **VariationalEstimator._parameter_constraints,
@@ -120,7 +390,7 @@ class VariationalGaussianMixture(
         tags.input_tags.allow_nan = True
         tags.input_tags.sparse = self._takes_sparse
         # Of predict_proba: scikit-learn's check of sparse input reads it.
-        tags.classifier_tags = ClassifierTags(multi_class=True)
+        tags.classifier_tags = ClassifierTags(multi_class=self.n_components > 2)
         return tags
 
     # -- fitting -----------------------------------------------------------------------

@@ -51,6 +51,8 @@ def run_parallel(function, items, n_jobs=None):
 
 def sum_over(function, items, n_jobs=None):
     """``function(item)`` added up over the items, in one order for any ``n_jobs``."""
+    if len(items) == 1:
+        return function(items[0])
     n_chunks = min(N_CHUNKS, len(items))  # so few sums are held at once
     chunks = [items[chunk] for chunk in gen_even_slices(len(items), n_chunks)]
     parts = run_parallel(

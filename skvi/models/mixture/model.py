@@ -70,6 +70,7 @@ from skvi.distributions.gaussian import LOG_2PI
 from skvi.models.base import Model, Statistics
 from skvi.models.mixture import simulate
 from skvi.models.mixture.posterior import MixturePosterior
+from skvi.models.mixture.totals import Totals
 
 SMALLEST_LOG_SHARE = -60.0  # below the largest: no denormals, and no weight to speak of
 
@@ -170,9 +171,11 @@ class MixtureModel(Model):
         sums = self.geometry.sums(self.n_components)
         table = self.prior().table
         whole = slice(0, data.n)
+        # Latent scales as if there were one component.
+        scales = Totals.shares_of_bulk(data)
         for piece, part in self.geometry.pieces(data, whole):
             share = np.ascontiguousarray(r[:, part])
-            sums.add(piece, table, share, share)
+            sums.add(piece, table, share, share * scales[part])
         return {"count": r.sum(axis=1), **sums.values()}
 
     # -- the global step ---------------------------------------------------------------

@@ -8,6 +8,7 @@ from scipy import special
 from skvi.distributions import StickBreaking
 
 EXHAUSTIVE = 6  # sticks whose every order is looked at
+REACH = 900  # places, times sticks, that one of more sticks moves at a time
 BY_COMPONENT = ("count", "rows", "weight", "total", "outer")
 
 
@@ -51,17 +52,21 @@ def best_order(prior, counts):
 
 
 def _neighbours(K):
-    """Permutations of K: every swap of two, and every move of one to another place."""
-    out = []
+    """Permutations of K: every swap of two near each other, and every short move."""
+    out, reach = [], max(1, REACH // K)
     for i in range(K):
-        for j in range(K):
+        for j in range(max(0, i - reach), min(K, i + reach + 1)):
             if i == j:
                 continue
+            order = np.arange(K)
             if i < j:
-                swapped = np.arange(K)
+                swapped = order.copy()
                 swapped[[i, j]] = j, i
                 out.append(swapped)
-            out.append(np.insert(np.delete(np.arange(K), i), j, i))
+                order[i : j + 1] = np.roll(order[i : j + 1], -1)
+            else:
+                order[j : i + 1] = np.roll(order[j : i + 1], 1)
+            out.append(order)
     return np.array(out)
 
 

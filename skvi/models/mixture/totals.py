@@ -60,31 +60,41 @@ class Totals:
             sums = sums + cls._of_columns(columns, w, rows.frame.bulk, products)
         return sums
 
+    @staticmethod
+    def shares_of_bulk(rows):
+        """What each of the rows counts, (n,), by its distance from their bulk."""
+        bulk = rows.frame.bulk
+        if bulk is None:
+            return np.ones(rows.n)
+        out = np.empty(rows.n)
+        for part in pass_slices(rows.X):
+            if rows.is_sparse:
+                out[part] = _sparse_shares(rows.standard(part), bulk)
+                continue
+            columns = np.empty((rows.dim, part.stop - part.start))
+            rows.fill(columns, part)
+            out[part] = _shares(columns, bulk)
+        return out
+
     @classmethod
     def _of_sparse(cls, x, w, bulk):
-        squares, each, u = x.multiply(x).tocsr(), np.ones(x.shape[1]), w
-        if bulk is not None:
-            mean, precision = bulk[0], bulk[1] ** -2.0
-            far = squares @ precision - 2.0 * (x @ (mean * precision))
-            u = w * _share_of_bulk(len(each), far + precision @ mean**2)
+        squares, each = x.multiply(x).tocsr(), np.ones(x.shape[1])
+        u = w if bulk is None else w * _sparse_shares(x, bulk)
         total, square = x.T @ u, squares.T @ u
         return cls(w.sum(), w.sum() * each, u.sum(), u.sum() * each, total, square)
 
     @classmethod
     def _of_columns(cls, x, w, bulk, products):
         """Of a block of rows, transposed: long axes add fast."""
-        observed, n_present = np.full(len(x), w.sum()), float(len(x))
+        observed = np.full(len(x), w.sum())
         missing = np.isnan(x.sum(axis=1)).any()
         if missing:
             present = ~np.isnan(x)
-            observed, n_present = present @ w, present.sum(axis=0)
+            observed = present @ w
             np.copyto(x, 0.0, where=~present)
         u, entries = w, observed
         if bulk is not None:
-            gap = x - bulk[0][:, None]
-            if missing:
-                gap *= present
-            u = w * _share_of_bulk(n_present, bulk[1] ** -2.0 @ gap**2)
+            u = w * _shares(np.where(present, x, np.nan) if missing else x, bulk)
             entries = present @ u if missing else np.full(len(x), u.sum())
         weighted = x * u
         return cls(
@@ -146,6 +156,17 @@ class Totals:
         return shrink * S + (1.0 - shrink) * np.diag(variance)
 
 
-def _share_of_bulk(n_present, square):
-    """What a row counts at such a squared distance: the weights of a Student-t."""
-    return (BULK_DOF + n_present) / (BULK_DOF + square)
+def _shares(columns, bulk):
+    """What rows count at such distances: the weights of a Student-t, without NaN."""
+    gap = ((columns - bulk[0][:, None]) / bulk[1][:, None]) ** 2
+    missing = np.isnan(gap)
+    n_present = len(gap) - missing.sum(axis=0)
+    np.copyto(gap, 0.0, where=missing)
+    return (BULK_DOF + n_present) / (BULK_DOF + gap.sum(axis=0))
+
+
+def _sparse_shares(x, bulk):
+    mean, precision = bulk[0], bulk[1] ** -2.0
+    square = x.multiply(x) @ precision - 2.0 * (x @ (mean * precision))
+    square += precision @ mean**2
+    return (BULK_DOF + x.shape[1]) / (BULK_DOF + square)
