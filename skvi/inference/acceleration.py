@@ -10,6 +10,7 @@ import numpy as np
 
 DEPTH = 8
 GROWTH, RETREAT = 1.3, 0.3  # of the length of over-relaxed steps
+N_PLAIN = 5  # steps before them: the first choose the optimum that is climbed
 
 
 class Anderson:
@@ -55,10 +56,14 @@ class OverRelaxation:
     """
 
     def __init__(self):
+        self.n_plain = N_PLAIN
         self.length = 1.0
 
     def propose(self, model, q, plain, values):
         """The posterior a longer step away, or None to take the plain step."""
+        if self.n_plain > 0:
+            self.n_plain -= 1
+            return None
         length, self.length = self.length, GROWTH * self.length
         if length == 1.0:
             return None

@@ -18,9 +18,10 @@ import numpy as np
 
 from skvi.inference.acceleration import Anderson
 
-ROUNDING_SD = 1e-8  # steps below this many posterior sds are rounding: no rate
 SLOWEST_RATE = 1.0 - 1e-6  # a map that seems not to contract has such tiny steps
-SLACK = 1e-12  # relative rounding of an ELBO, which a fall must exceed to be one
+# By the precision of the statistics: the relative rounding of an ELBO, which a fall
+# must exceed to be one; the steps, in posterior sds, that are rounding without a rate.
+ROUNDING = {"float64": (1e-12, 1e-8), "float32": (2e-6, 1e-4)}
 
 
 @dataclass
@@ -43,7 +44,8 @@ class Fit:
 class Convergence:
     """The two-part test, fed with every accepted iterate and its plain successor."""
 
-    def __init__(self, tol, distance_tol):
+    def __init__(self, tol, distance_tol, dtype="float64"):
+        self.slack, self.rounding_sd = ROUNDING[np.dtype(dtype).name]
         self.tol = tol
         self.distance_tol = distance_tol
         self.last = None
@@ -58,7 +60,7 @@ class Convergence:
             before, before_plain = self.last
             moved = before.distance(q)
             left = step
-            if max(step, moved) > ROUNDING_SD:
+            if max(step, moved) > self.rounding_sd:
                 # The plain map's rate along the last move.
                 rate = before_plain.distance(plain) / moved if moved > 0.0 else np.inf
                 self.rates.append(min(rate, SLOWEST_RATE))
@@ -71,7 +73,7 @@ class Convergence:
         rise = 0.0 if distance_left == 0.0 else np.inf
         if len(path) > 1:
             rise = abs(path[-1] - path[-2])
-        tol = max(self.tol, SLACK * abs(path[-1]))
+        tol = max(self.tol, self.slack * abs(path[-1]))
         return rise <= tol and distance_left <= self.distance_tol
 
 
@@ -90,6 +92,7 @@ def climb(
     distance_tol=1e-3,
     accelerator=Anderson,
     on_iteration=None,
+    dtype="float64",
 ):
     """Maximise the ELBO from q.
 
@@ -111,12 +114,14 @@ def climb(
         extrapolation stays only if the ELBO does not fall by it.
     on_iteration : callable or None
         ``on_iteration(fit)`` after every iteration; returning True stops the run.
+    dtype : "float64" or "float32", default="float64"
+        The precision in which statistics are computed.
 
     Returns
     -------
     fit : Fit
     """
-    convergence = Convergence(tol, distance_tol)
+    convergence = Convergence(tol, distance_tol, dtype)
     mixer = accelerator() if accelerator and driver.extrapolates else None
     path, fallback, fit = [], None, None
     for iteration in range(max_iter + 1):
@@ -124,7 +129,9 @@ def climb(
         with np.errstate(all="ignore" if fallback is not None else None):
             statistics, terms = _evaluate(model, driver, q)
         elbo = sum(terms.values())
-        if fallback is not None and not elbo >= path[-1] - SLACK * abs(path[-1]):
+        if fallback is not None and not elbo >= path[-1] - convergence.slack * abs(
+            path[-1]
+        ):
             q, fallback = fallback, None
             mixer.rejected()
             statistics, terms = _evaluate(model, driver, q)

@@ -49,6 +49,7 @@ def run(model, rows, q, settings, n_jobs=None, on_iteration=None):
             distance_tol=DISTANCE_TOL,
             accelerator=OverRelaxation,
             on_iteration=on_iteration,
+            dtype=rows.dtype,
         )
 
     fit = ascend(q, on_iteration)
