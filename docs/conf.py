@@ -59,7 +59,8 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": (
-        r"[/\\](plot_\w+|quickstart|mean_field_bargain|pipeline_uncertainty)\.py$"
+        r"[/\\](plot_\w+|quickstart|mean_field_bargain|pipeline_uncertainty"
+        r"|mixture_uncertainty|how_many_components)\.py$"
     ),
     "reset_argv": "conf.quick_arguments",
     "abort_on_example_error": True,

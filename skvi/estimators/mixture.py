@@ -17,6 +17,7 @@ from skvi.estimators.density import PredictiveDensityMixin
 from skvi.estimators.mixture_attributes import MixtureAttributes
 from skvi.estimators.mixture_posterior import MixtureSummaryMixin
 from skvi.estimators.mixture_priors import MixturePriors
+from skvi.inference.blocks import blas_threads
 from skvi.inference.drivers import StochasticState
 from skvi.inference.engine import Fit
 from skvi.models.mixture import (
@@ -80,11 +81,10 @@ class VariationalGaussianMixture(
     emission_dof : float, default=4.0
         Degrees of freedom of Student-t rows; fixed, not learnt. Choose it by ``elbo_``.
 
-    weight_concentration_prior_type : {"dirichlet_process", "dirichlet_distribution"}, \
-            default="dirichlet_process"
-        Prior of the weights: stick-breaking cut off at K components, or a symmetric
-        Dirichlet. With sticks the order of components matters; they are put into the
-        order with the highest bound, mostly that of decreasing size.
+    weight_concentration_prior_type : {"dirichlet_process", "dirichlet_distribution"}
+        Prior of the weights: stick-breaking cut off at K components (the default), or a
+        symmetric Dirichlet. With sticks the order of components matters; they are put
+        into the order with the highest bound, mostly that of decreasing size.
 
     weight_concentration_prior : None or float, default=None
         alpha_0: v_k ~ Beta(1, alpha_0) for sticks, Dirichlet(alpha_0, ..., alpha_0)
@@ -113,11 +113,10 @@ class VariationalGaussianMixture(
         keeps what raises the bound. Off by default: on images of digits that raised the
         bound and lowered the held-out density. See the user guide.
 
-    init_params : {"auto", "kmeans", "k-means++", "random", "random_from_data"}, \
-            default="auto"
-        Where iterations start. "auto" makes twelve starts of three kinds, runs each for
-        ten iterations on up to 5000 rows, and the best three to the end on all rows.
-        The others make one start each.
+    init_params : {"auto", "kmeans", "k-means++", "random", "random_from_data"}
+        Where iterations start. "auto", the default, makes twelve starts of three kinds,
+        runs each for ten iterations on up to 5000 rows, and the best three to the end
+        on all rows. The others make one start each.
 
     n_init : int, default=1
         How often to do that. The highest bound wins.
@@ -191,9 +190,9 @@ class VariationalGaussianMixture(
         nu_k. Of shape (n_components,) for "full" and "spherical", () for "tied" and
         (n_components, n_features) for "diag".
 
-    weight_concentration_ : tuple (a, b) of ndarrays of shape (n_components - 1,), or \
-            ndarray of shape (n_components,)
-        Parameters of the Beta posteriors of the sticks, or of the Dirichlet.
+    weight_concentration_ : tuple (a, b) of ndarrays, or ndarray
+        Parameters of the Beta posteriors of the sticks, of shape (n_components - 1,)
+        each, or of the Dirichlet, of shape (n_components,).
 
     elbo_ : float
         Evidence lower bound in nats, every constant included; comparable between fits
@@ -420,7 +419,10 @@ class VariationalGaussianMixture(
         frame = self._frame(X, weight)
         rows = Rows(X, weight, frame)
         totals = Totals.of(rows, products=self._is_matrix)
-        with fit_task(self, X=X, sample_weight=sample_weight) as task:
+        with (
+            fit_task(self, X=X, sample_weight=sample_weight) as task,
+            blas_threads(rows.dim),  # products are of the size of the cache
+        ):
             frame_of_fit = self._frame_attributes(totals, frame, rows)
             fit = self._search(rows, totals, frame_of_fit, task)
             self.__dict__.update(frame_of_fit.attributes(fit))
@@ -475,7 +477,10 @@ class VariationalGaussianMixture(
         totals = block if first else self._fitted_totals + block
         frame_of_fit = self._frame_attributes(totals, frame, rows)
         model = frame_of_fit.model
-        with fit_task(self, X=X, sample_weight=sample_weight) as task:
+        with (
+            fit_task(self, X=X, sample_weight=sample_weight) as task,
+            blas_threads(rows.dim),
+        ):
             if first:
                 q = self._search(rows, totals, frame_of_fit, task).posterior
                 state = StochasticState(self.learning_decay, self.learning_offset)
