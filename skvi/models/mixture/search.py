@@ -12,13 +12,13 @@ from skvi.models.mixture import agglomeration, moves, starts
 from skvi.models.mixture.emission import StudentEmission
 
 PLAIN = ("kmeans", "k-means++", "random_from_data")
-KINDS = ("merged", "coarsely merged", *PLAIN, "kmeans", "k-means++")
+KINDS = ("merged", "coarsely merged", *PLAIN)
 N_KEPT = 2  # runs that are put together anew, and made longer
-AGAIN = (0.5, 0.5, 0.5)  # shares of the finest partition to put together
-SHORT, LONG = 10, 40  # sweeps
+AGAIN = (0.5, 0.25)  # shares of the finest partition to put together
+SHORT, LONG = 8, 30  # sweeps
 N_PAIRS = 6  # of components, whose merge is tried
 OUTLYING = 4.0  # scales from where rows that may be outliers start no component
-DISTANCE_TOL = 5e-3  # posterior sds left
+DISTANCE_TOL = 1e-3  # posterior sds left
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ def best_short(model, sample, rng, n_jobs=None):
     """
     prior = model.components_prior
     merges = agglomeration.has_separate_evidence(prior)
+    kinds = KINDS if merges else 4 * PLAIN
 
     def climbed(job):
         q, n_sweeps = job
@@ -126,7 +127,7 @@ def best_short(model, sample, rng, n_jobs=None):
         found = starts.merged(sample, prior, share, state, within)
         return starts.start(model, sample.rows, found)
 
-    runs = longer(begin(model, sample, KINDS if merges else PLAIN, rng, n_jobs), SHORT)
+    runs = longer(begin(model, sample, kinds, rng, n_jobs), SHORT)
     runs = best(N_KEPT, runs)
     if merges:
         for share in AGAIN:

@@ -53,6 +53,10 @@ class Sample:
         X = rows.standard(index)
         X = np.asarray(X.toarray() if rows.is_sparse else X, dtype=np.float64)
         missing = np.isnan(X)
+        if missing.any():
+            # A row without a number says nothing, and might lie on a border.
+            told = ~missing.all(axis=1)
+            index, X, missing = index[told], X[told], missing[told]
         X = np.where(missing, totals.mean, X)
         keys = np.hstack([X, missing]) if missing.any() else X
         _, first, which = np.unique(
