@@ -114,9 +114,10 @@ class VariationalGaussianMixture(
         bound and lowered the held-out density. See the user guide.
 
     init_params : {"auto", "kmeans", "k-means++", "random", "random_from_data"}
-        Where iterations start. "auto", the default, makes twelve starts of three kinds,
-        runs each for ten iterations on up to 5000 rows, and the best three to the end
-        on all rows. The others make one start each.
+        Where iterations start. "auto", the default, searches on up to 5000 rows: plain
+        starts, and fine partitions whose parts are merged while that raises the
+        evidence, are run for a few iterations; the best are split and merged anew; the
+        winner runs to the end on all rows. The others make one start each.
 
     n_init : int, default=1
         How often to do that. The highest bound wins.
@@ -126,7 +127,7 @@ class VariationalGaussianMixture(
 
     tol : float, default=1e-6
         A run has converged when an iteration raises the bound by less than `tol` nats a
-        row and the posterior is estimated to be within 0.005 of its standard deviations
+        row and the posterior is estimated to be within 0.001 of its standard deviations
         of where it is going.
 
     learning_decay : float, default=0.7
