@@ -394,17 +394,15 @@ the centres of the groups.
     if quick:
         problems = [(4000, 5, 5, "full", 3.0), (10_000, 5, 5, "diag", 1.0)]
         problems += [(1500, 30, 4, "full", 0.7)]
-    rows = []
     for n, dim, K, kind, spread in problems:
         X = blobs(n, dim, K, spread, kind)
         priors, labels = speed_priors(X, kind, K), nearest_centres(X, K, 1)
         name = f"{n:,} x {dim} {kind}, K={K}"
-        rows += speed_rows([name, f"{spread:g}"], X, kind, priors, labels, repeats)
-    table(
-        ["problem", "centres", "X", "n_jobs", "sklearn iterations", "ms", "s"]
-        + ["skvi iterations", "ms", "s", "ratio", "range", "end"],
-        rows,
-    )
+        table(  # at once: some problems take minutes
+            ["problem", "centres", "X", "n_jobs", "sklearn iterations", "ms", "s"]
+            + ["skvi iterations", "ms", "s", "ratio", "range", "end"],
+            speed_rows([name, f"{spread:g}"], X, kind, priors, labels, repeats),
+        )
 
 
 def speed_rows(label, X, kind, priors, labels, repeats):

@@ -24,6 +24,7 @@ from skvi.models.mixture.features import (
     FullFeatures,
     ObservedFeatures,
 )
+from skvi.models.mixture.incomplete import Incomplete
 from skvi.models.mixture.patterns import Patterns
 from skvi.models.mixture.whitened import Tied, Whitened
 
@@ -359,8 +360,8 @@ def test_rows_in_a_file(tmp_path):
 
 
 GEOMETRIES = {
-    "full": [FullFeatures(3), Whitened(3), Patterns(3)],
-    "tied": [Tied(3), Patterns(3, tied=True)],
+    "full": [FullFeatures(3), Whitened(3), Patterns(3), Incomplete(3)],
+    "tied": [Tied(3), Patterns(3, tied=True), Incomplete(3, tied=True)],
     "diag": [DiagonalFeatures(3), ObservedFeatures(3)],
     "spherical": [DiagonalFeatures(3), ObservedFeatures(3)],
 }
@@ -690,7 +691,7 @@ BAD = [
     ({"mean_prior": [1.0]}, r"mean_prior has shape \(1,\).*\(2,\)"),
     ({"mean_prior": [1.0, np.nan]}, "mean_prior=.*must be finite"),
     ({"degrees_of_freedom_prior": 1.0}, "degrees_of_freedom_prior=1.0 must be greater"),
-    ({"covariance_prior": 1.0}, r"covariance_prior has shape \(\).*\(2, 2\)"),
+    ({"covariance_prior": [1.0]}, r"covariance_prior has shape \(1,\).*\(2, 2\)"),
     ({"covariance_prior": np.eye(3)}, r"covariance_prior has shape \(3, 3\).*\(2, 2\)"),
     ({"covariance_prior": [["a", "b"], ["c", "d"]]}, "covariance_prior has .*dtype"),
     ({"covariance_prior": [[1.0, 2.0], [0.0, 5.0]]}, "covariance_prior.*symmetric"),
@@ -783,3 +784,61 @@ def test_callbacks_score_every_iteration():
     model = mixture(3, emission="student_t").set_callbacks(monitor).fit(X)
     log = monitor.get_logs().data_as_pandas
     assert len(log) > 0 and model.converged_
+
+
+def three_groups(n, dim):
+    noise = np.random.default_rng(3).standard_normal((n, dim))
+    return noise + 6.0 * (np.arange(n) % 3)[:, None]
+
+
+def test_rows_with_patterns_of_their_own_are_read_as_others():
+    X = three_groups(60, 3)
+    X[np.random.default_rng(4).random(X.shape) < 0.3] = np.nan
+    for kind in ("full", "tied"):
+        for emission in ("gaussian", "student_t"):
+            model = VariationalGaussianMixture(
+                n_components=2, covariance_type=kind, emission=emission, random_state=0
+            ).fit(X)
+            rows = Rows(X, np.random.default_rng(5).random(len(X)), model._fitted_frame)
+            found = []
+            for geometry in (
+                Patterns(3, kind == "tied"),
+                Incomplete(3, kind == "tied"),
+            ):
+                part = model._fitted_model.with_geometry(geometry)
+                q = MixturePosterior(
+                    model._fitted_q.weights, model._fitted_q.components, geometry
+                )
+                found.append(part.statistics(q, (rows, slice(0, len(X)))))
+            one, other = found
+            assert one.entropy == pytest.approx(other.entropy, rel=1e-12)
+            for name, value in one.values.items():
+                np.testing.assert_allclose(value, other.values[name], rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied"])
+@pytest.mark.parametrize("narrow", [1e-2, 1e-3, 3e-4])
+def test_float32_does_not_cost_nearly_collinear_columns_their_digits(kind, narrow):
+    z = np.random.default_rng(0).standard_normal((3, 3000))
+    X = np.c_[z[0], z[0] + narrow * z[1], z[2]].astype(np.float32)
+    params = {"n_components": 2, "covariance_type": kind, "random_state": 0}
+    single = VariationalGaussianMixture(**params).fit(X)
+    double = VariationalGaussianMixture(**params).fit(X.astype(np.float64))
+    assert abs(single.elbo_ - double.elbo_) < 1e-3 * len(X)
+
+
+def test_more_wrong_arguments_get_clear_errors():
+    X = three_groups(40, 2)
+    model = VariationalGaussianMixture(n_components=2, random_state=0).fit(X)
+    law = model.conditional(X, [1])
+    with pytest.raises(ValueError, match=r"values has shape \(40, 2\)"):
+        law.log_density(X)
+    assert law.log_density(X[:, 1]).shape == (40,)
+    with pytest.raises(ValueError, match="probabilities"):
+        law.quantile([2.0])
+    with pytest.raises(ValueError, match="egative"):
+        model.score(X, sample_weight=-np.ones(40))
+    with pytest.raises(ValueError, match="Measure X in other units"):
+        VariationalGaussianMixture().fit(X * 1e-300)
+    one = VariationalGaussianMixture(covariance_prior=2.0).fit(X)
+    np.testing.assert_array_equal(one.covariance_prior_, 2.0 * np.eye(2))

@@ -6,8 +6,13 @@ import numpy as np
 from sklearn.base import DensityMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skvi._sklearn import check_sample_weight
 from skvi.estimators.base import as_generator, check_count
-from skvi.estimators.prediction import check_probability, dense_blocks
+from skvi.estimators.prediction import (
+    check_probabilities,
+    check_probability,
+    dense_blocks,
+)
 
 
 class PredictiveDensityMixin(DensityMixin):
@@ -56,7 +61,11 @@ class PredictiveDensityMixin(DensityMixin):
         score : float
             Nats a row.
         """
-        return float(np.average(self.score_samples(X), weights=sample_weight))
+        density = self.score_samples(X)
+        weight = check_sample_weight(
+            sample_weight, density[:, None], ensure_non_negative=True
+        )
+        return float(np.average(density, weights=weight))
 
     def predict_proba(self, X):
         """Probability of each component given a row, the posterior integrated out.
@@ -259,7 +268,9 @@ class ConditionalMixture:
 
     def quantile(self, probabilities):
         """Quantiles of each feature, (n_samples, n_asked, n_probabilities)."""
-        inner = self._inner.quantile(probabilities)
+        inner = self._inner.quantile(
+            check_probabilities(probabilities, "probabilities")
+        )
         return self._shift[:, None] + self._scale[:, None] * inner
 
     def interval(self, confidence_level=0.95):
@@ -271,7 +282,14 @@ class ConditionalMixture:
     def log_density(self, values):
         """Log density of the asked features, jointly, (n_samples,)."""
         values = np.asarray(values, dtype=np.float64)
-        values = values.reshape(-1, self._scale.size)
+        shape = self.mean.shape
+        if values.shape == shape[:1] and shape[1] == 1:
+            values = values[:, None]
+        if values.shape != shape:
+            raise ValueError(
+                f"values has shape {values.shape}; give the {shape[1]} asked "
+                f"feature(s) of each of the {shape[0]} rows, shape {shape}."
+            )
         inner = self._inner.log_density((values - self._shift) / self._scale)
         return inner - np.log(self._scale).sum()
 

@@ -104,7 +104,8 @@ class VariationalGaussianMixture(
     covariance_prior : None, float or array-like, default=None
         C_0, in the data's units: a precision has the prior mean nu_0 C_0^-1. Of shape
         (n_features, n_features) for "full" and "tied", (n_features,) for "diag", a
-        number for "spherical". None is the empirical covariance S of the N rows, shrunk
+        number for "spherical"; a number elsewhere is that variance for every column.
+        None is the empirical covariance S of the N rows, shrunk
         to (N S + D diag(S)) / (N + D) for D columns; the variances of the columns; or
         the mean of these.
 
@@ -508,7 +509,9 @@ class VariationalGaussianMixture(
     def _stream(self):
         """The stochastic state so far: that of a whole fit is one step."""
         if self._fitted_stream is not None:
-            return self._fitted_stream.copy()
+            state = self._fitted_stream.copy()
+            state.decay, state.offset = self.learning_decay, self.learning_offset
+            return state
         state = StochasticState(self.learning_decay, self.learning_offset)
         state.statistics, state.n_steps = self._fitted_statistics, 1
         return state
@@ -618,7 +621,9 @@ class VariationalGaussianMixture(
         return self.covariance_type in ("diag", "spherical")
 
     def _geometry(self, rows):
-        return geometry_for(self.covariance_type, rows.dim, rows.has_missing)
+        missing = rows.has_missing
+        patterns = not (missing and rows.rows_are_patterns)
+        return geometry_for(self.covariance_type, rows.dim, missing, patterns)
 
     def _validate_rows(self, X, reset=False):
         return validate_data(
@@ -656,7 +661,7 @@ class VariationalGaussianMixture(
         """(model, posterior, rows) of the local variables of X."""
         frame = self._fitted_frame
         rows = Rows(self._dense_rows(X), None, frame)
-        geometry = self._geometry(rows)
+        geometry = geometry_for(self.covariance_type, rows.dim, rows.has_missing)
         model = self._fitted_model.with_geometry(geometry)
         q = self._fitted_q
         return model, MixturePosterior(q.weights, q.components, geometry), rows

@@ -1,6 +1,7 @@
 """The priors of a mixture: checked, relative to the data, in standard units."""
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -76,6 +77,8 @@ class MixturePriors:
             variance = totals.scale**2
             return variance if kind == "diag" else np.mean(variance)
         shape = {"diag": (dim,), "spherical": ()}.get(kind, (dim, dim))
+        if isinstance(value, Real):  # the same variance for every column
+            value = value * (np.eye(dim) if len(shape) == 2 else np.ones(shape))
         value = _array(value, shape, "covariance_prior")
         if kind in ("full", "tied"):
             if not np.allclose(value, value.T):

@@ -62,7 +62,7 @@ class PredictiveRegressorMixin(RegressorMixin):
                 f"quantiles={quantiles!r} exclude each other: ask for one of them."
             )
         if quantiles is not None:
-            return self._quantiles(X, _check_probabilities(quantiles, "quantiles"))
+            return self._quantiles(X, check_probabilities(quantiles, "quantiles"))
         X = self._validate_rows(X)
         mean = self._predictive_mean(X)
         if return_std:
@@ -207,7 +207,7 @@ def check_probability(value, name):
         )
 
 
-def _check_probabilities(values, name):
+def check_probabilities(values, name):
     array = np.atleast_1d(np.asarray(values, dtype=np.float64))
     if array.ndim != 1 or not np.all((array > 0.0) & (array < 1.0)):
         raise ValueError(

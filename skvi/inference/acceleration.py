@@ -10,7 +10,7 @@ import numpy as np
 
 DEPTH = 8
 GROWTH, RETREAT = 1.3, 0.3  # of the length of over-relaxed steps
-N_PLAIN = 5  # steps before them: the first choose the optimum that is climbed
+N_PLAIN = 10  # steps before them: the first choose the optimum that is climbed
 
 
 class Anderson:

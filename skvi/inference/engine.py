@@ -19,9 +19,10 @@ import numpy as np
 from skvi.inference.acceleration import Anderson
 
 SLOWEST_RATE = 1.0 - 1e-6  # a map that seems not to contract has such tiny steps
-# By the precision of the statistics: the relative rounding of an ELBO, which a fall
-# must exceed to be one; the steps, in posterior sds, that are rounding without a rate.
-ROUNDING = {"float64": (1e-12, 1e-8), "float32": (2e-6, 1e-4)}
+SLACK = 1e-12  # relative rounding of an ELBO, which a fall must exceed to be one
+# By the precision of the statistics: the relative rounding of a rise of the ELBO, and
+# the steps, in posterior sds, that are rounding and have no rate.
+ROUNDING = {"float64": (SLACK, 1e-8), "float32": (2e-6, 1e-4)}
 
 
 @dataclass
@@ -129,9 +130,7 @@ def climb(
         with np.errstate(all="ignore" if fallback is not None else None):
             statistics, terms = _evaluate(model, driver, q)
         elbo = sum(terms.values())
-        if fallback is not None and not elbo >= path[-1] - convergence.slack * abs(
-            path[-1]
-        ):
+        if fallback is not None and not elbo >= path[-1] - SLACK * abs(path[-1]):
             q, fallback = fallback, None
             mixer.rejected()
             statistics, terms = _evaluate(model, driver, q)

@@ -96,10 +96,10 @@ class FeatureGeometry(Geometry):
     def sums(self, n_components):
         return FeatureSums(self, n_components)
 
-    def pieces(self, data, rows):
+    def pieces(self, data, rows, dtype=None):
         slices = piece_slices(rows, self.n_features)
         size = slices[0].stop - slices[0].start
-        buffer = np.empty((self.n_features, size), dtype=data.dtype)
+        buffer = np.empty((self.n_features, size), dtype=dtype or data.dtype)
         for part in slices:
             features = buffer[:, : part.stop - part.start]
             self.fill(features, data, part)
@@ -168,12 +168,12 @@ class DiagonalFeatures(FeatureGeometry):
         data.fill(columns, part)
         np.multiply(columns, columns, out=features[self.dim + 1 :])
 
-    def pieces(self, data, rows):
+    def pieces(self, data, rows, dtype=None):
         if not data.is_sparse:
-            yield from super().pieces(data, rows)
+            yield from super().pieces(data, rows, dtype)
             return
         for part in piece_slices(rows, 64):
-            x = data.standard(part)
+            x = data.standard(part).astype(dtype or data.dtype)
             ones = sparse.csr_array(np.ones((x.shape[0], 1), dtype=x.dtype))
             features = sparse.hstack([ones, x, x.multiply(x)], format="csr").T
             yield FeaturePiece(features, self.observed), part

@@ -51,8 +51,11 @@ class Geometry(ABC):
         """What the pieces read of the posterior of the components."""
 
     @abstractmethod
-    def pieces(self, data, rows):
-        """Yield (piece, slice) over a slice of the rows of the data."""
+    def pieces(self, data, rows, dtype=None):
+        """Yield (piece, slice) over a slice of the rows of the data.
+
+        The arithmetic is done in ``dtype``, that of the data by default.
+        """
 
     @abstractmethod
     def sums(self, n_components):

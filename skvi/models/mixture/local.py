@@ -15,7 +15,7 @@ def sample(model, q, rows, n, rng):
     z = np.empty((n, rows.n), dtype=np.intp)
     scales = np.ones((n, rows.n))
     filled = np.empty((n, rows.n, rows.dim)) if model.geometry.has_latent else None
-    for piece, part in model.geometry.pieces(rows, slice(0, rows.n)):
+    for piece, part in model.geometry.pieces(rows, slice(0, rows.n), np.float64):
         r, _, _, law = model.shares(q, piece)
         cumulative = r.cumsum(axis=0).T
         uniform = rng.random((n, len(cumulative), 1)) * cumulative[:, -1:]
@@ -48,7 +48,7 @@ def log_density(model, q, rows, draws):
         filled[:, missing] = draws["missing"]
         filled = (filled - frame.centre) / frame.unit
         total -= (missing @ np.log(frame.unit)).sum()
-    for piece, part in model.geometry.pieces(rows, slice(0, rows.n)):
+    for piece, part in model.geometry.pieces(rows, slice(0, rows.n), np.float64):
         _, logits, log_total, law = model.shares(q, piece)
         log_r = logits - log_total
         chosen = z[:, part]
@@ -72,7 +72,7 @@ def _of_chosen(law, chosen):
 
 
 def _completed(piece, q, chosen):
-    done = q.table.completion(piece.observed)
+    done = piece.completion(q.table)
     mean = done.matrix @ piece.x.T + done.constant[..., None]  # (K, D, m)
     mean = np.swapaxes(mean, 1, 2)
     return mean[chosen, np.arange(len(piece.x))], done.inverse

@@ -72,6 +72,7 @@ from skvi.models.mixture import simulate
 from skvi.models.mixture.posterior import MixturePosterior
 from skvi.models.mixture.totals import Totals
 
+SINGLE_UP_TO = 1e-4 / np.finfo(np.float32).eps  # so 1e-4 nats a row at most
 SMALLEST_LOG_SHARE = -60.0  # below the largest: no denormals, and no weight to speak of
 
 
@@ -129,6 +130,13 @@ class MixtureModel(Model):
 
     # -- the local step ----------------------------------------------------------------
 
+    def working_dtype(self, q, data):
+        """Single precision for such rows, until it would cost digits that count."""
+        if data.arithmetic == np.float32:
+            if q.rounding(data.frame.scale) > SINGLE_UP_TO:
+                data.arithmetic = np.dtype(np.float64)  # for good: no going to and fro
+        return data.arithmetic
+
     def shares(self, q, piece):
         """q(z) of a piece: ``r = exp(logits - log_total)``, (K, m).
 
@@ -148,7 +156,8 @@ class MixtureModel(Model):
         sums = self.geometry.sums(self.n_components)
         count = np.zeros(self.n_components)
         energy = entropy = 0.0
-        for piece, part in self.geometry.pieces(data, rows):
+        dtype = self.working_dtype(q, data)
+        for piece, part in self.geometry.pieces(data, rows, dtype):
             r, logits, log_total, local = self.shares(q, piece)
             weight = data.weights(part)
             if weight is None:
@@ -173,7 +182,7 @@ class MixtureModel(Model):
         whole = slice(0, data.n)
         # Latent scales as if there were one component.
         scales = Totals.shares_of_bulk(data)
-        for piece, part in self.geometry.pieces(data, whole):
+        for piece, part in self.geometry.pieces(data, whole, np.float64):
             share = np.ascontiguousarray(r[:, part])
             sums.add(piece, table, share, share * scales[part])
         return {"count": r.sum(axis=1), **sums.values()}

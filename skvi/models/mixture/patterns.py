@@ -39,7 +39,7 @@ class Completion:
 
 
 class PatternTable:
-    """Expectations of the components, and the completions of the patterns met."""
+    """Expectations of the components, from which patterns are completed."""
 
     def __init__(self, components):
         e = components.expect()
@@ -49,15 +49,8 @@ class PatternTable:
         self.log_det = np.broadcast_to(e["log_det"], shape[:1])
         self.location = location
         self.spread = components.dim / components.mean_precision
-        self._completions = {}
 
     def completion(self, observed):
-        key = observed.tobytes()
-        if key not in self._completions:
-            self._completions[key] = self._complete(observed)
-        return self._completions[key]
-
-    def _complete(self, observed):
         o, m = np.flatnonzero(observed), np.flatnonzero(~observed)
         n, dim = self.location.shape
         matrix, constant = np.zeros((n, dim, o.size)), np.zeros((n, dim))
@@ -87,9 +80,16 @@ class PatternPiece(Piece):
         self.observed = observed
         self.n_observed = x.shape[1]
         self.n_latent = observed.size - x.shape[1]
+        self._completion = None
+
+    def completion(self, table):
+        """That of the piece's pattern at a table; kept, for it is read many times."""
+        if self._completion is None or self._completion[0] is not table:
+            self._completion = table, table.completion(self.observed)
+        return self._completion[1]
 
     def quadratics(self, table):
-        schur = table.completion(self.observed).schur
+        schur = self.completion(table).schur
         out = np.empty((len(schur), len(self.x)))
         for k, matrix in enumerate(schur):
             centred = self.x - table.location[k, self.observed]
@@ -97,12 +97,29 @@ class PatternPiece(Piece):
         return np.maximum(out, 0.0, out=out) + table.spread[:, None]
 
     def log_dets(self, table):
-        return (table.log_det - table.completion(self.observed).log_det)[:, None]
+        return (table.log_det - self.completion(table).log_det)[:, None]
 
     def latent_entropy(self, table, r):
         each = self.n_latent * (1.0 + LOG_2PI)
-        log_det = table.completion(self.observed).log_det
+        log_det = self.completion(table).log_det
         return 0.5 * float(r.sum(axis=1) @ (each - log_det))
+
+    def add_to(self, sums, table, r, scaled):
+        rows, weight = r.sum(axis=1), scaled.sum(axis=1)
+        total = scaled @ self.x
+        outer = np.stack([(self.x * s[:, None]).T @ self.x for s in scaled])
+        done = self.completion(table)
+        P, c = done.matrix, done.constant
+        moved = (P @ total[..., None])[..., 0]
+        cross = moved[:, :, None] * c[:, None, :]
+        sums.rows += rows
+        sums.weight += weight
+        sums.total += moved + weight[:, None] * c
+        sums.outer += P @ outer @ np.swapaxes(P, 1, 2)
+        sums.outer += cross + np.swapaxes(cross, 1, 2)
+        sums.outer += weight[:, None, None] * (c[:, :, None] * c[:, None, :])
+        m = np.flatnonzero(~self.observed)
+        sums.outer[:, m[:, None], m] += rows[:, None, None] * done.inverse
 
 
 class PatternSums:
@@ -114,21 +131,7 @@ class PatternSums:
         self.tied = tied
 
     def add(self, piece, table, r, scaled):
-        rows, weight = r.sum(axis=1), scaled.sum(axis=1)
-        total = scaled @ piece.x
-        outer = np.stack([(piece.x * s[:, None]).T @ piece.x for s in scaled])
-        done = table.completion(piece.observed)
-        P, c = done.matrix, done.constant
-        moved = (P @ total[..., None])[..., 0]
-        cross = moved[:, :, None] * c[:, None, :]
-        self.rows += rows
-        self.weight += weight
-        self.total += moved + weight[:, None] * c
-        self.outer += P @ outer @ np.swapaxes(P, 1, 2)
-        self.outer += cross + np.swapaxes(cross, 1, 2)
-        self.outer += weight[:, None, None] * (c[:, :, None] * c[:, None, :])
-        m = np.flatnonzero(~piece.observed)
-        self.outer[:, m[:, None], m] += rows[:, None, None] * done.inverse
+        piece.add_to(self, table, r, scaled)
 
     def values(self):
         return {
@@ -152,11 +155,11 @@ class Patterns(Geometry):
     def table(self, components):
         return PatternTable(components)
 
-    def pieces(self, data, rows):
+    def pieces(self, data, rows, dtype=None):
         for part, observed in data.pattern_groups(rows):
             for piece in piece_slices(slice(0, len(part)), 2 * self.dim):
                 index = part[piece]
-                x = data.standard(index)[:, observed].astype(np.float64, copy=False)
+                x = data.standard(index, np.float64)[:, observed]
                 yield PatternPiece(x, observed), index
 
     def sums(self, n_components):

@@ -2,6 +2,8 @@
 
 from functools import cached_property
 
+import numpy as np
+
 from skvi.distributions import Product
 
 
@@ -32,6 +34,18 @@ class MixturePosterior(Product):
     @cached_property
     def log_weights(self):
         return self.weights.mean_log
+
+    def rounding(self, scale):
+        """Sizes of the terms that a quadratic form adds up, for rows of that scale.
+
+        Far above its value where components are narrow or columns nearly collinear;
+        times the precision of the arithmetic, the error of a row's log density.
+        """
+        value = np.abs(self.components.expect()["value"])
+        if hasattr(self.components, "wishart"):
+            return float(np.max(scale @ value @ scale))
+        value = value.reshape(len(self.components.location), -1)
+        return float(np.max(np.sum(value * scale**2, axis=1)))
 
     @property
     def n_components(self):

@@ -13,6 +13,8 @@ from scipy import sparse
 from skvi.models.mixture.totals import Totals, pass_slices
 
 MAD_TO_SD = 1.4826  # of a normal law
+PATTERN_ROWS = 2000  # looked at for the number of patterns of missing entries
+ROWS_A_PATTERN = 8  # so that taking rows by their patterns pays
 BLOCK_ELEMENTS = 1 << 18  # of the rows that a thread takes at a time: milliseconds
 SMALLEST_BLOCK, LARGEST_BLOCK = 512, 1 << 16
 
@@ -24,6 +26,9 @@ class Frame:
     Attributes
     ----------
     centre, unit : arrays of shape (D,)
+    scale : array of shape (D,)
+        Standard deviations of the columns, in these units (of sparse ones their
+        largest numbers).
     bulk : None or pair of arrays of shape (D,)
         About the means and standard deviations, in these units, of the bulk of the
         rows, where rows far from it are not to count in full.
@@ -31,6 +36,7 @@ class Frame:
 
     centre: np.ndarray
     unit: np.ndarray
+    scale: np.ndarray | None = None
     bulk: tuple | None = None
 
     @classmethod
@@ -44,7 +50,8 @@ class Frame:
         if sparse.issparse(X):
             # Centring would fill it; the zeros keep a column's mean near its spread.
             largest = abs(X).max(axis=0).toarray().ravel().astype(np.float64)
-            frame = cls(np.zeros(n_features), _power_of_two(largest, X.dtype, common))
+            unit = _power_of_two(largest, X.dtype, common)
+            frame = cls(np.zeros(n_features), unit, largest / unit)
             return frame._with_bulk(X, weight) if robust else frame
         low, high = _range(X)
         # Near the middle of the range first, so that the mean keeps its digits.
@@ -63,7 +70,9 @@ class Frame:
             centre, deviation = _medians(X, weight)
             sd = np.where(deviation > 0.0, deviation, sd)
         sd = np.where(sd > 0.0, sd, np.abs(centre))  # of a constant column
-        frame = cls(centre, _power_of_two(sd, X.dtype, common))
+        unit = _power_of_two(sd, X.dtype, common)
+        _check_squares(unit)
+        frame = cls(centre, unit, sd / unit)
         return frame._with_bulk(X, weight) if robust else frame
 
     def _with_bulk(self, X, weight):
@@ -75,6 +84,17 @@ class Frame:
         if sparse.issparse(X):
             return X.multiply(1.0 / self.unit.astype(X.dtype)).tocsr()
         return (X - self.centre.astype(X.dtype)) / self.unit.astype(X.dtype)
+
+
+def _check_squares(unit):
+    with np.errstate(over="ignore", under="ignore"):
+        square = unit**2
+    if not np.all(np.isfinite(square) & (square > np.finfo(np.float64).tiny)):
+        size = unit[np.argmax(np.abs(np.log(unit)))]
+        raise ValueError(
+            f"X has a column whose standard deviation is about {size:.3g}: its square "
+            "is no float. Measure X in other units."
+        )
 
 
 def _range(X):
@@ -139,6 +159,7 @@ class Rows:
         self.frame = frame
         self.is_sparse = sparse.issparse(X)
         self.dtype = X.dtype
+        self.arithmetic = X.dtype  # a model may ask for more
         self.n, self.dim = X.shape
         self._patterns = {}
         self._centre = frame.centre.astype(X.dtype)[:, None]
@@ -154,12 +175,13 @@ class Rows:
             return False
         return any(np.isnan(self.X[part]).any() for part in pass_slices(self.X))
 
-    def standard(self, index):
-        return self.frame.inward(self.X[index])
+    def standard(self, index, dtype=None):
+        X = self.X[index]
+        return self.frame.inward(X if dtype is None else X.astype(dtype, copy=False))
 
     def fill(self, out, part):
         """The standard rows of a slice, transposed, into an array (D, m)."""
-        np.subtract(self.X[part].T, self._centre, out=out)
+        np.subtract(self.X[part].T, self._centre, out=out, dtype=out.dtype)
         out *= self._scale
 
     def weights(self, index):
@@ -172,6 +194,27 @@ class Rows:
             (self, slice(start, min(start + step, self.n)))
             for start in range(0, self.n, step)
         ]
+
+    @cached_property
+    def rows_are_patterns(self):
+        """Whether hardly two rows miss the same entries."""
+        some = self.X[:PATTERN_ROWS]
+        packed = np.packbits(np.isnan(some), axis=1)
+        return len(np.unique(packed, axis=0)) > len(some) / ROWS_A_PATTERN
+
+    def missing_groups(self, rows):
+        """Pairs (indices of rows, columns that each misses): as many in a group."""
+        key = (rows.start, rows.stop, "missing")
+        if key not in self._patterns:
+            missing = np.isnan(self.X[rows])
+            count = missing.sum(axis=1)
+            groups = []
+            for m in np.unique(count):
+                index = np.flatnonzero(count == m)
+                columns = np.nonzero(missing[index])[1].reshape(len(index), m)
+                groups.append((rows.start + index, columns))
+            self._patterns[key] = groups
+        return self._patterns[key]
 
     def pattern_groups(self, rows):
         """Pairs (indices of rows, mask of their observed entries), found once."""

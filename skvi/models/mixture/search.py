@@ -142,7 +142,9 @@ def search(model, rows, totals, kind, n_init, settings, rng, n_jobs, on_iteratio
     common = getattr(model.components_prior, "spherical", False)
     heavy_tailed = isinstance(model.emission, StudentEmission)
     limit = OUTLYING if heavy_tailed else np.inf
-    sample = starts.Sample.of(rows, totals, rng, common, limit)
+    latent = model.geometry.has_latent
+    size = starts.SAMPLE_ROWS_LATENT if latent else starts.SAMPLE_ROWS
+    sample = starts.Sample.of(rows, totals, rng, common, limit, size)
     if model.n_components == 1 or sample.n_distinct == 1:
         begun = begin(model, sample, ["random"], rng)
     elif kind == "auto":

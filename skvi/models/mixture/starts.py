@@ -14,6 +14,7 @@ from skvi.models.mixture import agglomeration
 from skvi.models.mixture.rows import Rows
 
 SAMPLE_ROWS = 5000
+SAMPLE_ROWS_LATENT = 500  # where every row is a pattern of missing entries of its own
 FINEST = 50, 5  # groups before merging: so many, and so many more a component
 FINEST_ROWS = 2  # distinct rows that a group holds at least, on average
 FINEST_ELEMENTS = 1 << 22  # of all groups' second moments
@@ -68,20 +69,23 @@ class Sample:
         X = X[first]
         if common:
             scale = np.sqrt(np.mean(totals.variance)) or 1.0
-        distinct = np.arange(len(X))
-        if missing.any():
-            distinct = np.unique(X, axis=0, return_inverse=True)[1].ravel()
-        chosen = Rows(rows.X[index[first]], weight, rows.frame)
+        chosen = rows.X[index[first]].astype(np.float64)
+        chosen = Rows(chosen, weight, rows.frame)
         Z = (X - totals.mean) / scale
         if np.isfinite(limit):
             Z = np.clip(Z, -limit, limit)
             X = totals.mean + Z * scale
-            distinct = np.unique(X, axis=0, return_inverse=True)[1].ravel()
-        return cls(chosen, X, Z, distinct)
+        return cls(chosen, X, Z, _distinct(Z))
 
     @property
     def n_distinct(self):
         return int(self.distinct.max()) + 1
+
+
+def _distinct(Z):
+    """Numbers of rows that squared distances can tell apart."""
+    resolution = 1e-7 * np.abs(Z).max(initial=np.finfo(np.float64).tiny)
+    return np.unique(np.rint(Z / resolution), axis=0, return_inverse=True)[1].ravel()
 
 
 def sample_rows(rows, scale, rng, size=SAMPLE_ROWS):

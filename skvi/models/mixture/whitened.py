@@ -46,13 +46,14 @@ class WhitenedPiece(Piece):
         dtype, dim = self.x.dtype, self.x.shape[1]
         out = np.empty((len(table.offset), len(self.x)), dtype=dtype)
         out[:] = table.spread[:, None]
+        x = np.empty((len(self.x), dim + 1), dtype=dtype)
+        x[:, 0], x[:, 1:] = 1.0, self.x
         for k, (factor, offset) in enumerate(zip(table.factor, table.offset)):
+            whitener = np.column_stack([-offset, factor]).astype(dtype, copy=False)
             # G is lower triangular: the first columns of G x need those of x only.
             for start in range(0, dim, BAND):
                 stop = min(start + BAND, dim)
-                band = factor[start:stop, :stop].astype(dtype, copy=False)
-                white = self.x[:, :stop] @ band.T
-                white -= offset[start:stop].astype(dtype, copy=False)
+                white = x[:, : stop + 1] @ whitener[start:stop, : stop + 1].T
                 out[k] += np.einsum("ij,ij->i", white, white)
         return out
 
@@ -96,9 +97,9 @@ class Whitened(Geometry):
     def table(self, components):
         return WhitenedTable.of(components)
 
-    def pieces(self, data, rows):
+    def pieces(self, data, rows, dtype=None):
         for part in piece_slices(rows, self.dim // 2):
-            yield WhitenedPiece(data.standard(part)), part
+            yield WhitenedPiece(data.standard(part, dtype)), part
 
     def sums(self, n_components):
         return WhitenedSums(n_components, self.dim)
@@ -136,9 +137,9 @@ class Tied(Whitened):
 
     tied = True
 
-    def pieces(self, data, rows):
+    def pieces(self, data, rows, dtype=None):
         for part in piece_slices(rows, self.dim):
-            yield TiedPiece(data.standard(part)), part
+            yield TiedPiece(data.standard(part, dtype)), part
 
     def sums(self, n_components):
         return TiedSums(n_components, self.dim)
