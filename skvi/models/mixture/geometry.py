@@ -26,7 +26,7 @@ import numpy as np
 
 from skvi.distributions.gaussian import LOG_2PI
 
-CACHE_ELEMENTS = 1 << 16  # of a piece's rows: 512 KiB of float64 fit the L2 cache
+CACHE_ELEMENTS = 1 << 18  # of a piece: in the cache, and calls are worth their cost
 SMALLEST_PIECE, LARGEST_PIECE = 256, 4096
 
 

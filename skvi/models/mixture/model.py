@@ -72,7 +72,7 @@ from skvi.models.mixture import simulate
 from skvi.models.mixture.posterior import MixturePosterior
 from skvi.models.mixture.totals import Totals
 
-SINGLE_UP_TO = 1e-4 / np.finfo(np.float32).eps  # so 1e-4 nats a row at most
+SINGLE_UP_TO = 2e-4 / np.finfo(np.float32).eps  # so about 1e-4 nats a row at most
 SMALLEST_LOG_SHARE = -60.0  # below the largest: no denormals, and no weight to speak of
 
 

@@ -36,16 +36,17 @@ class MixturePosterior(Product):
         return self.weights.mean_log
 
     def rounding(self, scale):
-        """Sizes of the terms that a quadratic form adds up, for rows of that scale.
+        """Root sum of squares of a quadratic form's terms, for rows of that scale.
 
         Far above its value where components are narrow or columns nearly collinear;
         times the precision of the arithmetic, the error of a row's log density.
         """
         value = np.abs(self.components.expect()["value"])
         if hasattr(self.components, "wishart"):
-            return float(np.max(scale @ value @ scale))
-        value = value.reshape(len(self.components.location), -1)
-        return float(np.max(np.sum(value * scale**2, axis=1)))
+            terms = value * scale * scale[:, None]
+            return float(np.sqrt(np.max(np.sum(terms**2, axis=(-2, -1)))))
+        terms = value.reshape(len(self.components.location), -1) * scale**2
+        return float(np.sqrt(np.max(np.sum(terms**2, axis=1))))
 
     @property
     def n_components(self):
