@@ -143,8 +143,8 @@ class VariationalGaussianMixture(
         fit every time.
 
     warm_start : bool, default=False
-        Whether ``fit`` starts from the posterior of the last fit, re-expressed in the
-        units of the new data, in place of a search. An error is raised if
+        Whether ``fit`` starts from the posterior of the last fit, where it stands in
+        the data's own units, in place of a search. An error is raised if
         `n_components`, `covariance_type`, `weight_concentration_prior_type` or the
         number of features has changed; `posterior`, `emission` and priors may change.
 
