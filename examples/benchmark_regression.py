@@ -459,7 +459,7 @@ far the two ends are apart, in posterior sds and in nats.
     X, y = data["diabetes"]
     squares = PolynomialFeatures(2, include_bias=False).fit_transform(X)
     data["diabetes, all squares and products"] = squares, y
-    plain = functools.partial(climb, accelerate=False)
+    plain = functools.partial(climb, accelerator=None)
     rows = []
     for name, (X, y) in data.items():
         if quick and X.shape[1] > 50:
