@@ -1,6 +1,7 @@
 """The engine and its drivers, on a small conjugate model with local variables."""
 
 import threading
+from functools import partial
 
 import joblib
 import numpy as np
@@ -150,6 +151,7 @@ DRIVERS = {
     "accelerated batch": (Batch, {}),
     "over-relaxed batch": (Batch, {"accelerator": OverRelaxation}),
     "incremental": (Incremental, {}),
+    "incremental in shares": (partial(Incremental, n_shares=3), {}),
 }
 each_driver = pytest.mark.parametrize("name", DRIVERS)
 

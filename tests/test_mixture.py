@@ -18,7 +18,7 @@ from skvi.callbacks import ScoringMonitor, StopWhen
 from skvi.distributions import Dirichlet, StickBreaking
 from skvi.inference.drivers import Incremental
 from skvi.inference.engine import climb
-from skvi.models.mixture import MixturePosterior, Rows, moves
+from skvi.models.mixture import MixturePosterior, Rows, local, moves
 from skvi.models.mixture.features import (
     DiagonalFeatures,
     FullFeatures,
@@ -842,3 +842,25 @@ def test_more_wrong_arguments_get_clear_errors():
         VariationalGaussianMixture().fit(X * 1e-300)
     one = VariationalGaussianMixture(covariance_prior=2.0).fit(X)
     np.testing.assert_array_equal(one.covariance_prior_, 2.0 * np.eye(2))
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("emission", ["gaussian", "student_t"])
+def test_the_models_own_log_joint_gives_the_bound(kind, emission):
+    X = three_groups(24, 2)
+    fit = VariationalGaussianMixture(
+        n_components=2, covariance_type=kind, emission=emission, random_state=0
+    ).fit(X)
+    frame, q, model = fit._fitted_frame, fit._fitted_q, fit._fitted_model
+    rows, draw = Rows(X, None, frame), np.random.default_rng(1)
+    z = q.sample(1500, draw)
+    z.update(local.sample(model, q, rows, 1500, draw))
+    log_q = q.log_density(z) + local.log_density(model, q, rows, z)
+    samples = model.log_joint(z, frame.inward(X)) - log_q
+    samples -= len(X) * np.log(frame.unit).sum()
+    error = samples.std() / np.sqrt(len(samples))
+    assert error < 0.1
+    assert abs(samples.mean() - fit.elbo_) < 5 * error + 1e-6
+    new, variables = model.sample_prior_predictive(7, draw)
+    assert new.shape == (7, 2)
+    assert np.isfinite(model.log_joint(variables, new)).all()

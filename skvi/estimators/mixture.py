@@ -118,7 +118,8 @@ class VariationalGaussianMixture(
         Where iterations start. "auto", the default, searches on up to 5000 rows: plain
         starts, and fine partitions whose parts are merged while that raises the
         evidence, are run for a few iterations; the best are split and merged anew; the
-        winner runs to the end on all rows. The others make one start each.
+        winner runs to the end on all rows. The others make one start each, from the
+        same sample. (500 rows with missing entries and "full" or "tied" covariances.)
 
     n_init : int, default=1
         How often to do that. The highest bound wins.

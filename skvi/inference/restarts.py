@@ -11,10 +11,14 @@ def best_of(run, n_init, rng, n_jobs=None):
     Every run has a generator of its own, spawned from ``rng``, so the result does not
     depend on ``n_jobs``.
     """
-    fits = run_parallel(run, rng.spawn(n_init), n_jobs)
+    return best(run_parallel(run, rng.spawn(n_init), n_jobs))
+
+
+def best(fits):
+    """The fit with the highest ELBO, those whose ELBO is no number left out."""
     elbos = [fit.elbo for fit in fits]
     if np.all(np.isnan(elbos)):
         raise ValueError(
-            f"All {n_init} starts ended with an ELBO that is not a number."
+            f"All {len(fits)} starts ended with an ELBO that is not a number."
         )
     return fits[int(np.nanargmax(elbos))]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from skvi.inference import restarts
 from skvi.inference.acceleration import OverRelaxation
 from skvi.inference.blocks import run_parallel
 from skvi.inference.drivers import Batch
@@ -156,4 +157,4 @@ def search(model, rows, totals, kind, n_init, settings, rng, n_jobs, on_iteratio
         fits.append(run(model, rows, q, settings, n_jobs, on_iteration))
         if fits[-1].stopped:
             break
-    return max(fits, key=lambda fit: fit.elbo)
+    return restarts.best(fits)
