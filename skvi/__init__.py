@@ -4,12 +4,14 @@ from skvi._unwrap import unwrap
 from skvi.columns import sequence_ids
 from skvi.estimators.mixture import VariationalGaussianMixture
 from skvi.estimators.regression import VariationalBayesianRegression
+from skvi.estimators.topics import VariationalTopicModel
 
 __version__ = "0.1.0"
 
 __all__ = [
     "VariationalBayesianRegression",
     "VariationalGaussianMixture",
+    "VariationalTopicModel",
     "sequence_ids",
     "unwrap",
 ]

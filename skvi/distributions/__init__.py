@@ -2,6 +2,7 @@
 
 from skvi.distributions.base import Distribution, ExponentialFamily, PointMass
 from skvi.distributions.dirichlet import Dirichlet
+from skvi.distributions.dirichlet_of_counts import DirichletOfCounts
 from skvi.distributions.gamma import Gamma
 from skvi.distributions.gaussian import Gaussian
 from skvi.distributions.location_scale import LocationScaleMixture
@@ -19,6 +20,7 @@ from skvi.distributions.wishart import Wishart
 __all__ = [
     "DiagonalNormalGamma",
     "Dirichlet",
+    "DirichletOfCounts",
     "Distribution",
     "ExponentialFamily",
     "FactorisedDiagonalNormalGamma",

@@ -1,7 +1,7 @@
 """Dirichlet(concentration), an array of independent ones."""
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 from skvi.distributions.base import ExponentialFamily
 
@@ -40,6 +40,14 @@ class Dirichlet(ExponentialFamily):
         diagonal = mean[..., None] * np.eye(mean.shape[-1])
         outer = mean[..., :, None] * mean[..., None, :]
         return (diagonal - outer) / (self.total[..., None] + 1.0)
+
+    def interval(self, confidence_level=0.95):
+        """Central interval of each probability, shape (..., K, 2)."""
+        a = self.concentration
+        rest = np.maximum(self.total - a, np.finfo(np.float64).tiny)
+        tail = 0.5 * (1.0 - confidence_level)
+        ends = [stats.beta.ppf(q, a, rest) for q in (tail, 1.0 - tail)]
+        return np.stack(ends, axis=-1)
 
     def expect(self):
         return {"log": self.mean_log}

@@ -134,6 +134,60 @@ class StochasticState:
         return model.global_step(self.statistics.values, q)
 
 
+class Guarded:
+    """Steps from fast to safe, each kept only if the ELBO, evaluated for it, rises.
+
+    For posteriors without a cheap step that is sure to ascend. The model answers
+    ``evaluate(q)`` in place of a local step. A fast step whose rise is within the
+    tolerance makes way for the next for good, so the last has the last word.
+
+    Parameters
+    ----------
+    model : has ``evaluate(q)`` and ``elbo_terms(statistics, q)``
+    steps : list of callables
+        ``step(q, statistics)`` yields posteriors to try, one after the other until one
+        is better.
+    tol : float
+        In nats: smaller rises do not count.
+    """
+
+    monotone = True
+    extrapolates = False
+
+    def __init__(self, model, steps, tol):
+        self.model = model
+        self.steps = list(steps)
+        self.tol = tol
+        self.last = (None, None)
+
+    def evaluate(self, q):
+        if self.last[0] is not q:
+            self.last = (q, self.model.evaluate(q))
+        return self.last[1]
+
+    def advance(self, q, statistics):
+        start = best = self._elbo(statistics, q)
+        kept = (q, statistics)
+        while self.steps:
+            for candidate in self.steps[0](q, statistics):
+                found = self.model.evaluate(candidate)
+                elbo = self._elbo(found, candidate)
+                if elbo > best:
+                    best, kept = elbo, (candidate, found)
+                    break
+            if best - start > self.tol or len(self.steps) == 1:
+                break
+            self.steps.pop(0)
+        self.last = kept
+        return kept[0]
+
+    def _elbo(self, statistics, q):
+        return sum(self.model.elbo_terms(statistics, q).values())
+
+    def finish(self, model, fit):
+        return fit
+
+
 def plain_pass(model, batch, fit):
     """The fit with statistics and ELBO of its own posterior."""
     statistics = batch.evaluate(fit.posterior)

@@ -54,6 +54,8 @@ class Convergence:
 
     def distance_left(self, q, plain):
         """Estimated distance, in posterior sds, of q from the fixed point."""
+        if np.isinf(self.distance_tol):
+            return np.inf  # not asked for
         step = q.distance(plain)
         if self.last is None:
             left = 0.0 if step == 0.0 else np.inf
@@ -109,7 +111,7 @@ def climb(
     tol : float
         Rise of the ELBO, in nats, below which it counts as having stopped.
     distance_tol : float, default=1e-3
-        Posterior sds that may be left to go.
+        Posterior sds that may be left to go; inf does not look at them.
     accelerator : Anderson, OverRelaxation or None, default=Anderson
         How to extrapolate where the model has coordinates and the driver allows it; an
         extrapolation stays only if the ELBO does not fall by it.
