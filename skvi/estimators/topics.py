@@ -351,6 +351,8 @@ class VariationalTopicModel(
         X = self._validate_corpus(X, reset=True)
         corpus = Corpus(X, self.block_size)
         priors = self._priors()
+        if self.warm_start and hasattr(self, "_fitted_q"):
+            priors = _with_learnt(priors, self._fitted_q.priors)
         settings = self._settings(corpus)
         as_attributes = TopicAttributes(corpus, _fingerprint(X))
         with (
@@ -644,6 +646,10 @@ class VariationalTopicModel(
             return X, corpus, self._fitted_q.fold(corpus, self.n_jobs)
 
     # -- the posterior -----------------------------------------------------------------
+
+    @property
+    def _n_features_out(self):
+        return self.components_.shape[0]
 
     @property
     def components_std_(self):

@@ -49,6 +49,17 @@ def run_parallel(function, items, n_jobs=None):
         )
 
 
+def run_in_turn(function, items, n_jobs=None):
+    """Yield ``(item, function(item))``, holding no more results than there are workers.
+
+    For results that are large, to be added to something in the order of the items.
+    """
+    width = effective_n_jobs(n_jobs)
+    for first in range(0, len(items), width):
+        group = items[first : first + width]
+        yield from zip(group, run_parallel(function, group, n_jobs))
+
+
 def sum_over(function, items, n_jobs=None):
     """``function(item)`` added up over the items, in one order for any ``n_jobs``."""
     if len(items) == 1:

@@ -19,8 +19,8 @@ Steps, from fast to safe; each is kept only if the bound, evaluated exactly, ris
    until the bound rises. Where q(z) is not stored, weights of documents and words move
    to the averages of what their cells ask for.
 
-Where priors are learnt, sweeps begin with the best priors for the expected counts, and
-step 2 with the fixed point of skvi.models.topics.priors, which raises the bound.
+Where priors are learnt, sweeps begin with priors that are about best for q(z); so does
+step 2, unless only the fixed point of skvi.models.topics.priors raises the bound.
 """
 
 import numpy as np
@@ -38,7 +38,7 @@ from skvi.models.topics.expectations import (
     log_prior_of_counts,
 )
 from skvi.models.topics.folded import Folded
-from skvi.models.topics.priors import raised
+from skvi.models.topics.priors import best, raised
 from skvi.models.topics.sweeps import Counts, tied_pass
 
 SMALLEST_DAMPING = 2.0**-8
@@ -210,7 +210,10 @@ class CollapsedTopics:
 
     def ascended(self, q, expectations):
         """The fixed point of the bound, damped more and more."""
-        priors = raised(q.priors, expectations, self.corpus.lengths)
+        lengths = self.corpus.lengths
+        priors = [raised(q.priors, expectations, lengths)]
+        if q.priors.learn_documents or q.priors.learn_topics:
+            priors.insert(0, best(q.priors, expectations, lengths))
         log_counts = LogCounts(
             self.corpus, q.assignments, expectations, q.priors, self.n_jobs
         )
@@ -218,5 +221,7 @@ class CollapsedTopics:
         damping = min(1.0, 2.0 * self.damping)
         while damping >= SMALLEST_DAMPING:
             self.damping = damping
-            yield CollapsedPosterior(priors, at(damping))
+            assignments = at(damping)
+            for candidate in priors:
+                yield CollapsedPosterior(candidate, assignments)
             damping *= 0.5

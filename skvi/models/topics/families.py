@@ -15,7 +15,7 @@ from skvi.inference.engine import Fit, climb
 from skvi.models.topics.assignments import Stored, Tied
 from skvi.models.topics.collapsed import CollapsedPosterior, CollapsedTopics
 from skvi.models.topics.mean_field import MeanFieldPosterior, MeanFieldTopics
-from skvi.models.topics.priors import best_for_counts
+from skvi.models.topics.priors import best
 from skvi.models.topics.stream import (
     CollapsedStream,
     MeanFieldStream,
@@ -25,7 +25,7 @@ from skvi.models.topics.sweeps import StoredSweeps, TiedSweeps
 
 FIRST_SWEEPS = 10  # before the bound is looked at for the first time
 SWEEPS = 20  # between two looks at it
-MEMO = 64e6  # bytes of statistics that the shares of a memoised fit remember
+MEMO = 20e6  # bytes of statistics that the shares of a memoised fit remember
 CELL_COPIES = 3  # q(z) of before and after a step, and a gradient of doubles
 
 
@@ -62,13 +62,12 @@ class Journey:
         self.n_passes = 0
         self.fit = None
 
-    def climb(self, model, driver, q, settings, *, steps, passes_each):
+    def climb(self, model, driver, q, settings, *, steps, passes_each, dtype="float64"):
         """Run the engine from q; an iteration is so many passes."""
         path, before = list(self.path), self.n_passes
-        fits = []
 
         def told(fit):
-            joined = Fit(
+            self.fit = Fit(
                 fit.posterior,
                 fit.statistics,
                 fit.elbo_terms,
@@ -76,8 +75,7 @@ class Journey:
                 max(1, before + passes_each * (len(fit.path) - 1)),
                 fit.converged,
             )
-            fits.append(joined)
-            return self.on_iteration(joined)
+            return self.on_iteration(self.fit)
 
         fit = climb(
             model,
@@ -88,13 +86,13 @@ class Journey:
             distance_tol=np.inf,
             accelerator=None,
             on_iteration=told,
-            dtype=model.corpus.dtype,
+            dtype=dtype,
         )
-        joined = fits[-1]
+        joined = self.fit
         joined.posterior, joined.statistics = fit.posterior, fit.statistics
         joined.elbo_terms, joined.stopped = fit.elbo_terms, fit.stopped
         joined.path[-1] = fit.path[-1]
-        self.path, self.n_passes, self.fit = joined.path, joined.n_iter, joined
+        self.path, self.n_passes = joined.path, joined.n_iter
         return joined
 
 
@@ -116,7 +114,15 @@ class MeanFieldFamily:
         if journey.fit is not None and journey.fit.stopped:
             return driver.finish(model, journey.fit)
         left = max(1, settings.max_iter - journey.n_passes)
-        return journey.climb(model, driver, q, settings, steps=left, passes_each=1)
+        return journey.climb(
+            model,
+            driver,
+            q,
+            settings,
+            steps=left,
+            passes_each=1,
+            dtype=corpus.dtype.name,
+        )
 
     @staticmethod
     def adopted(q, corpus):
@@ -139,8 +145,15 @@ class MeanFieldFamily:
 class SettlingDriver(Incremental):
     """Memoised passes; at the end documents run to tolerance."""
 
+    def _statistics(self, q, blocks):
+        return self.model.total(q, blocks)
+
     def finish(self, model, fit):
-        return super().finish(model.settled(), fit)
+        settled = model.settled()
+        fit.statistics = settled.evaluate(fit.posterior)
+        fit.elbo_terms = settled.elbo_terms(fit.statistics, fit.posterior)
+        fit.path[-1] = fit.elbo
+        return fit
 
 
 def _swept_mean_field(model, start, priors, settings, journey):
@@ -199,10 +212,7 @@ class StructuredFamily:
         n_sweeps = min(SWEEPS, left)
 
         def swept(q, expectations):
-            by_word = expectations.words.mean
-            priors = best_for_counts(
-                q.priors, expectations.documents.mean, by_word, corpus.lengths
-            )
+            priors = best(q.priors, expectations, corpus.lengths)
             yield CollapsedPosterior(priors, moved(q.assignments, priors, n_sweeps))
 
         q = CollapsedPosterior(priors, assignments)
@@ -212,7 +222,7 @@ class StructuredFamily:
             driver,
             q,
             settings,
-            steps=-(-left // n_sweeps),
+            steps=max(1, left // n_sweeps),
             passes_each=n_sweeps,
         )
 

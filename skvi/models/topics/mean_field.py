@@ -25,7 +25,7 @@ from scipy import special
 
 from skvi.distributions.base import Distribution
 from skvi.distributions.dirichlet import Dirichlet
-from skvi.inference.drivers import Batch
+from skvi.inference.blocks import run_in_turn
 from skvi.kernels import documents
 from skvi.models.base import Model, Statistics
 from skvi.models.topics.assignments import Tied
@@ -41,6 +41,7 @@ from skvi.models.topics.sweeps import Counts
 # Smallest exp E[log .], relative to the largest: products of two stay normal numbers,
 # so that no token is ever lost.
 FLOOR = {"float32": 1e-17, "float64": 1e-140}
+CHUNK = 1024  # words at a time
 SETTLED_ROUNDS = 200  # of a document whose topics do not move
 SETTLED_TOL = {"float32": 1e-5, "float64": 1e-9}
 
@@ -77,7 +78,9 @@ class MeanFieldPosterior(Distribution):
 
     def mean_log(self, words=slice(None)):
         """E[log phi] of some words, (n, K)."""
-        return digamma(self.topics(words)) - digamma(self.totals)
+        out = digamma(self.topics(words))
+        out -= digamma(self.totals)
+        return out
 
     def law(self):
         """The law of the topics, (K, n_words)."""
@@ -86,11 +89,25 @@ class MeanFieldPosterior(Distribution):
     def expect(self):
         return {"topics": {"log": self.mean_log().T}}
 
+    def over_words(self, function):
+        """Sum of ``function(slice of words)``: large temporaries are slow."""
+        n_words = len(self.counts)
+        return float(
+            sum(
+                function(slice(i, min(i + CHUNK, n_words)))
+                for i in range(0, n_words, CHUNK)
+            )
+        )
+
     def entropy(self):
-        concentration, totals = self.topics(), self.totals
-        energy = np.sum((concentration - 1.0) * digamma(concentration))
-        energy -= np.sum((totals - len(concentration)) * digamma(totals))
-        return float(gammaln(concentration).sum() - gammaln(totals).sum() - energy)
+        totals = self.totals
+
+        def words(chunk):
+            a = self.topics(chunk)
+            return np.sum(gammaln(a)) - np.sum((a - 1.0) * digamma(a))
+
+        rest = np.sum((totals - len(self.counts)) * digamma(totals) - gammaln(totals))
+        return self.over_words(words) + float(rest)
 
     def sample(self, n, rng):
         return {"topics": self.law().sample(n, rng)}
@@ -118,7 +135,7 @@ class MeanFieldPosterior(Distribution):
         q = self.begun(corpus)
         statistics = MeanFieldTopics(corpus, SETTLED_ROUNDS, n_jobs).evaluate(q)
         values, priors = statistics.values, self.priors
-        local = np.sum(values["counts"] * q.mean_log()) + values["energy"]
+        local = energy_of_words(values["counts"], q) + values["energy"]
         local += log_prior_of_proportions(values, priors) + statistics.entropy
         return Folded(corpus, q.concentration, float(local), q.assignments_on(corpus))
 
@@ -169,6 +186,11 @@ class MeanFieldPosterior(Distribution):
         )
 
 
+def energy_of_words(counts, q):
+    """E[log p(words | z, phi)], counts (n_words, K) being those of q(z)."""
+    return q.over_words(lambda c: np.sum(counts[c] * q.mean_log(c)))
+
+
 def log_prior_of_proportions(values, priors):
     """sum over documents of E[log p(theta)]."""
     alpha = priors.documents
@@ -198,14 +220,29 @@ class MeanFieldTopics(Model):
 
     def evaluate(self, q):
         """Statistics of all documents: a pass that moves them."""
-        return Batch(self, self.corpus.blocks, self.n_jobs).evaluate(q)
+        return self.total(q, self.corpus.blocks)
 
     def statistics(self, q, block):
+        return self.total(q, [block])
+
+    def total(self, q, blocks):
+        """Statistics of some blocks, added into one array of words by topics."""
+        counts = np.zeros(q.counts.shape)
+        rest = Statistics()
+        passes = run_in_turn(lambda b: self._local(q, b), blocks, self.n_jobs)
+        for block, (assigned, statistics) in passes:
+            counts[block.vocabulary] += assigned
+            rest = rest + statistics
+        return rest.with_values({"counts": counts, **rest.values})
+
+    def _local(self, q, block):
+        """A pass over a block: (counts of its words, the other statistics)."""
         K, dtype = q.counts.shape[1], block.counts.dtype
         floor = FLOOR[dtype.name]
         topics = q.mean_log(block.vocabulary)
-        highest = topics.max(axis=1, keepdims=True, initial=-np.inf)
-        topics = np.maximum(np.exp(topics - highest), floor).astype(dtype, copy=False)
+        topics -= topics.max(axis=1, keepdims=True, initial=-np.inf)
+        np.maximum(np.exp(topics, out=topics), floor, out=topics)
+        topics = topics.astype(dtype, copy=False)
         assigned = np.zeros(topics.shape)
         terms = np.empty((len(block.indptr) - 1, 2))
         concentration = q.concentration[block.documents]
@@ -225,8 +262,6 @@ class MeanFieldTopics(Model):
             np.empty((2, K), dtype),
         )
         q.concentration[block.documents] = concentration
-        counts = np.zeros(q.counts.shape)
-        counts[block.vocabulary] = assigned
         totals = concentration.sum(axis=1)
         mean_log = digamma(concentration) - digamma(totals)[:, None]
         log_gamma = gammaln(concentration).sum(axis=1) - gammaln(totals)
@@ -234,12 +269,11 @@ class MeanFieldTopics(Model):
         entropy -= np.sum(assigned * log(topics))
         entropy += np.sum(log_gamma) - np.sum((concentration - 1.0) * mean_log)
         values = {
-            "counts": counts,
             "mean_log": mean_log.sum(axis=0),
             "energy": float(np.sum((concentration - q.priors.documents) * mean_log)),
             "documents": float(len(totals)),
         }
-        return Statistics(values, float(entropy))
+        return assigned, Statistics(values, float(entropy))
 
     def global_step(self, values, warm):
         priors = warm.priors
@@ -249,7 +283,8 @@ class MeanFieldTopics(Model):
                 maximum_likelihood(mean_log, priors.documents)
             )
         if priors.learn_topics:
-            mean_log = warm.mean_log().mean()
+            mean_log = warm.over_words(lambda c: warm.mean_log(c).sum())
+            mean_log /= warm.counts.size
             priors = priors.with_topics(
                 symmetric_maximum_likelihood(
                     mean_log, priors.n_words, priors.topics.item()
@@ -259,10 +294,11 @@ class MeanFieldTopics(Model):
 
     def expected_log_likelihood(self, values, q):
         """E[log p(words | z, phi) + log p(z | theta) + log p(theta)]."""
-        energy = np.sum(values["counts"] * q.mean_log()) + values["energy"]
+        energy = energy_of_words(values["counts"], q) + values["energy"]
         return energy + log_prior_of_proportions(values, q.priors)
 
     def expected_log_prior(self, q):
         """E[log p(phi)]."""
-        energy = np.sum((q.priors.topics - 1.0) * q.mean_log())
-        return float(energy + q.priors.log_normalizer_of_topics())
+        priors = q.priors
+        energy = q.over_words(lambda c: np.sum((priors.rows(c) - 1.0) * q.mean_log(c)))
+        return energy + priors.log_normalizer_of_topics()

@@ -24,7 +24,8 @@ from skvi.models.topics.special import digamma
 
 SMALLEST, LARGEST = 1e-4, 1e4  # where a learnt prior stays: a corpus may not bound it
 N_NEWTON = 50
-N_FIXED_POINT = 5  # steps for known counts, between sweeps
+N_FIXED_POINT = 200  # steps for known counts, at most
+FIXED_POINT_TOL = 1e-6  # relative, of a step
 
 
 @dataclass(frozen=True)
@@ -142,41 +143,61 @@ def symmetric_maximum_likelihood(mean_log, n, start):
     return float(eta)
 
 
-def best_for_counts(priors, by_document, by_word, lengths):
-    """Learnt priors by fixed-point iteration, as if expected counts were known.
+def best(priors, expectations, lengths):
+    """Learnt priors that are about best for the present q(z).
 
-    Parameters
-    ----------
-    by_document : (n_documents, K), by_word : (n_words, K), lengths : (n_documents,)
+    Expectations are known at the present priors only. Elsewhere those of the expected
+    counts, taken as known, are scaled by the ratio of the two here, which makes the
+    answer exact where it no longer moves.
     """
     if priors.learn_documents:
+        counts = expectations.documents.mean
+        alpha = priors.documents
+        ratio = expectations.documents.slope / _slope(alpha, counts)
         for _ in range(N_FIXED_POINT):
             alpha = priors.documents
-            slope = np.sum(
-                digamma(alpha + by_document) - special.digamma(alpha), axis=0
-            )
-            priors = _with_documents(priors, slope, lengths)
-    return best_topics_for_counts(priors, by_word)
+            priors = _with_documents(priors, ratio * _slope(alpha, counts), lengths)
+            if np.max(np.abs(priors.documents / alpha - 1.0)) < FIXED_POINT_TOL:
+                break
+    if priors.learn_topics:
+        counts = expectations.words.mean
+        slope, total = _topic_slopes(priors, counts)
+        ratio = expectations.words.slope.sum() / slope
+        ratio *= total / expectations.total_slope.sum()
+        priors = best_topics_for_counts(priors, counts, ratio)
+    return priors
 
 
-def best_topics_for_counts(priors, by_word):
+def best_topics_for_counts(priors, by_word, ratio=1.0):
+    """A learnt eta by fixed-point iteration, expected counts (n_words, K) as known."""
     if priors.learn_topics:
         for _ in range(N_FIXED_POINT):
-            eta, E = priors.topics, priors.topic_total
-            slope = np.sum(digamma(eta + by_word) - special.digamma(eta))
-            total = special.digamma(E + by_word.sum(axis=0)) - special.digamma(E)
-            priors = _with_topics(priors, slope, total.sum())
+            eta = priors.topics.item()
+            slope, total = _topic_slopes(priors, by_word)
+            priors = _with_topics(priors, ratio * slope, total)
+            if abs(priors.topics.item() / eta - 1.0) < FIXED_POINT_TOL:
+                break
     return priors
 
 
 def raised(priors, expectations, lengths):
-    """Learnt priors after a fixed-point step that cannot lower the bound."""
+    """Learnt priors after a fixed-point step, which cannot lower the bound."""
     if priors.learn_documents:
         priors = _with_documents(priors, expectations.documents.slope, lengths)
     if priors.learn_topics:
         slope, total = expectations.words.slope, expectations.total_slope
         priors = _with_topics(priors, slope.sum(), total.sum())
     return priors
+
+
+def _slope(prior, counts):
+    return np.sum(digamma(prior + counts) - special.digamma(prior), axis=0)
+
+
+def _topic_slopes(priors, by_word):
+    E = priors.topic_total
+    total = special.digamma(E + by_word.sum(axis=0)) - special.digamma(E)
+    return _slope(priors.topics, by_word).sum(), total.sum()
 
 
 def _with_documents(priors, slope, lengths):
@@ -186,5 +207,4 @@ def _with_documents(priors, slope, lengths):
 
 
 def _with_topics(priors, slope, total):
-    eta = priors.topics.item() * slope / (priors.n_words * total)
-    return priors.with_topics(eta)
+    return priors.with_topics(priors.topics.item() * slope / (priors.n_words * total))

@@ -42,7 +42,7 @@ def from_random_proportions(corpus, priors, rng):
     if priors.topics.shape[1] > 1:
         topics = priors.topics / priors.topic_total
         topics = topics / topics.max(axis=1, keepdims=True)
-    counts = Counts(*np.zeros((2, corpus.n_words, K)))
+    counts = Counts(*np.zeros((2, corpus.n_words, K), corpus.dtype))
     for block in corpus.blocks:
         weights = np.maximum(theta[block.documents], 1e-12)
         found = tied_pass(block, topics[block.vocabulary], priors, weights, 1)
@@ -62,7 +62,9 @@ def from_topics(corpus, priors, topics):
 
 def from_posterior(corpus, q):
     """On from a posterior of the same corpus, of this family."""
-    return Start(q.expected_counts(), q.document_weights(corpus), q)
+    counts = q.expected_counts()
+    counts = Counts(counts.mean.copy(), counts.squares.copy())  # sweeps move them
+    return Start(counts, q.document_weights(corpus), q)
 
 
 def swept(corpus, start, priors, n_sweeps, n_jobs=None):

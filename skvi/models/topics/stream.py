@@ -19,6 +19,7 @@ from skvi.models.topics.expectations import (
     expect_by_moments,
     laws_of_documents,
     log_prior_of_counts,
+    prior_rows,
 )
 from skvi.models.topics.mean_field import MeanFieldTopics
 from skvi.models.topics.priors import best_topics_for_counts
@@ -101,9 +102,7 @@ class CollapsedStream:
 
     def elbo_terms(self, statistics, q):
         values, priors = statistics.values, q.priors
-        eta = np.broadcast_to(
-            priors.topics, (len(priors.topics), priors.documents.size)
-        )
+        _, eta = prior_rows(priors)
         words, _ = expect_by_moments(values["mean"], values["squares"], eta)
         E, totals = priors.topic_total, values["mean"].sum(axis=0)
         words = words.sum() - np.sum(gammaln(E + totals) - gammaln(E))

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.utils import gen_even_slices
 
-from skvi.inference.blocks import run_parallel
+from skvi.inference.blocks import run_in_turn, run_parallel
 from skvi.kernels import documents
 from skvi.models.topics.assignments import Stored, Tied
 
-N_PARALLEL = 4  # blocks of a share of stored sweeps: they do not see each other's moves
-MEMORY = 48e6  # bytes of counts that the shares of streaming sweeps remember
+N_PARALLEL = 4  # blocks of documents at once; they do not see each other's moves
+MEMORY = 22e6  # bytes of counts that the shares of streaming sweeps remember
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ class TiedSweeps:
     ----------
     corpus : Corpus
     counts : Counts
-        Where to start: a share is taken to have added in proportion to its tokens.
+        Where to start, moved: a share is taken to have added in proportion to its
+        tokens.
     weights : array of shape (n_documents, K)
         By position, where to start; moved.
     """
@@ -105,7 +106,10 @@ class TiedSweeps:
         self.n_jobs = n_jobs
         self.weights = weights
         dtype = corpus.dtype
-        self.counts = Counts(counts.mean.astype(dtype), counts.squares.astype(dtype))
+        self.counts = Counts(
+            counts.mean.astype(dtype, copy=False),
+            counts.squares.astype(dtype, copy=False),
+        )
         size = 2 * counts.mean.size * dtype.itemsize
         n_shares = int(np.clip(MEMORY // size, 1, max(1, len(corpus.blocks))))
         slices = gen_even_slices(len(corpus.blocks), n_shares)
@@ -113,7 +117,7 @@ class TiedSweeps:
 
     def __call__(self, priors, n_sweeps):
         """Assignments after some sweeps."""
-        mean, squares = self.counts.mean.copy(), self.counts.squares.copy()
+        mean, squares = self.counts.mean, self.counts.squares  # moved in place
         for _ in range(n_sweeps):
             for share in self.shares:
                 words = share.words
@@ -123,7 +127,6 @@ class TiedSweeps:
                     squares[words] + (new[1] - share.memo[1]), 0.0
                 )
                 share.memo = new
-        self.counts = Counts(mean, squares)
         return Tied(self.weights.astype(mean.dtype), self.counts.weights(priors))
 
     def _pass(self, counts, priors, share):
@@ -137,8 +140,8 @@ class TiedSweeps:
             return assigned, squares
 
         new = np.zeros_like(share.memo)
-        parts = run_parallel(sweep, share.blocks, self.n_jobs)
-        for where, (assigned, squares) in zip(share.places, parts):
+        passes = run_in_turn(sweep, share.blocks, self.n_jobs)
+        for where, (_, (assigned, squares)) in zip(share.places, passes):
             new[0, where] += assigned
             new[1, where] += squares
         return new
