@@ -14,9 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special, stats
 from sklearn.base import clone
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import skvi
+import twins
 from skvi.distributions import Dirichlet, StickBreaking, Wishart
+from skvi.metrics import log_predictive_density_scorer
 from skvi.models.mixture import MixturePosterior, Rows
 from skvi.models.regression import Moments, RegressionModel
 
@@ -25,6 +28,17 @@ class Kind(ABC):
     """What the contract has to know about a kind of estimator."""
 
     incremental = False  # whether partial_fit in any split gives the answer of fit
+    weighted = True  # whether fit takes sample_weight
+    answer = "predict"  # the method that a pipeline calls
+    scoring = log_predictive_density_scorer
+    ends_at_maximum = True  # of its bound, whatever way it took
+    reordering = 1e-8  # what another order may change: rounding
+    single = 1e-3  # and single precision, in sds
+    one_step = None  # (model, X) -> the engine's model, a block, where to step from
+
+    def first_step(self):
+        """What may come before the estimator in a pipeline."""
+        return StandardScaler()
 
     def draws(self, model, X, n, seed):
         """Draws of all that `log_joint` is a function of."""
@@ -33,6 +47,10 @@ class Kind(ABC):
     def log_q(self, model, X, draws):
         """Their log density under the posterior."""
         return model.posterior_.log_density(draws)
+
+    def log_q_of_entropy(self, model, X, draws):
+        """The part of log q whose expectation is minus the entropy of the bound."""
+        return self.log_q(model, X, draws)
 
     @abstractmethod
     def log_joint(self, model, X, y, draws):
@@ -51,6 +69,24 @@ class Kind(ABC):
     def same_start(self, model):
         """An unfitted copy, whose start does not depend on how rows are written."""
         return clone(model)
+
+    def reordered(self, model, X, y, rng):
+        """(estimator, X, y, attributes) with what is exchangeable in another order.
+
+        ``attributes(fit)`` are the fit's in the old order.
+        """
+        order = rng.permutation(len(X))
+        y = None if y is None else y[order]
+        return clone(model), X[order], y, self.attributes
+
+    def onward(self, model, X, y):
+        """The fit gone on with, by a plain step at least."""
+        onward = clone(model).set_params(warm_start=True, tol=0.0).fit(X, y)
+        return onward.set_params(max_iter=1).fit(X, y)
+
+    def enlarged(self, model, larger, X, y):
+        """The fit of a larger family that should be at least as good."""
+        return larger
 
     @abstractmethod
     def attributes(self, model):
@@ -404,6 +440,14 @@ class MixtureKind(Kind):
     def tol(self, model, X):
         return model.tol * len(X)
 
+    def one_step(self, model, X):
+        mixture, q = model._fitted_model, model._fitted_q
+        rows = Rows(X, None, model._fitted_frame)
+        # not at the optimum: the posterior that some of the rows ask for
+        part = mixture.statistics(q, (rows, slice(0, 5)))
+        starts = mixture.prior(), mixture.global_step(part.values, None)
+        return mixture, (rows, slice(0, rows.n)), starts
+
     def same_start(self, model):
         return deepcopy(model).set_params(warm_start=True)
 
@@ -578,4 +622,282 @@ def _mixture_cases():
                 )
 
 
-CASES = [*_regression_cases(), *_mixture_cases()]
+# -- VariationalTopicModel -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class documents_of_words:
+    """Counts of six words in short documents of two or three topics."""
+
+    lengths: tuple = (9, 12, 7, 10)
+    n_topics: int = 2
+
+    def __call__(self, rng):
+        topics = np.full((self.n_topics, 6), 0.04)
+        for k in range(self.n_topics):
+            width = 6 // self.n_topics
+            topics[k, k * width : (k + 1) * width] += 0.76 / width
+        rows = []
+        for d, length in enumerate(self.lengths):
+            share = np.full(self.n_topics, 0.25 / self.n_topics)
+            share[d % self.n_topics] += 0.75
+            rows.append(rng.multinomial(length, share @ topics))
+        return np.array(rows, dtype=np.float64), None
+
+
+def clear_documents(rng):
+    """Uneven words, documents pure and mixed: they say how large the priors are."""
+    rows = [
+        [8, 3, 1, 0, 0, 0],
+        [0, 0, 0, 7, 4, 1],
+        [5, 2, 0, 3, 1, 0],
+        [9, 1, 2, 0, 0, 0],
+        [1, 0, 0, 6, 3, 2],
+        [3, 1, 1, 4, 2, 1],
+    ]
+    return np.array(rows, dtype=np.float64), None
+
+
+def tokens_of(X):
+    """(document, word) of every token, by document, then word."""
+    document, word = np.nonzero(X)
+    repeats = X[document, word].astype(int)
+    return np.repeat(document, repeats), np.repeat(word, repeats)
+
+
+def dirichlet_logpdf(concentration, x):
+    """``sum_i log Dirichlet(x_i | concentration_i)`` of draws x (n, rows, K)."""
+    concentration = np.broadcast_to(concentration, x.shape[1:])
+    return sum(
+        stats.dirichlet.logpdf(x[:, i].T, concentration[i]) for i in range(x.shape[1])
+    )
+
+
+def topic_log_joint(model, X, draws):
+    """``log p(words, z, proportions, topics)`` by the model's docstring."""
+    theta, phi, z = draws["proportions"], draws["topics"], draws["assignments"]
+    document, word = tokens_of(X)
+    total = dirichlet_logpdf(model.topic_word_prior_, phi)
+    total += dirichlet_logpdf(model.doc_topic_prior_, theta)
+    total += np.log(theta[np.arange(len(z))[:, None], document, z]).sum(axis=1)
+    return total + np.log(phi[np.arange(len(z))[:, None], z, word]).sum(axis=1)
+
+
+def assignment_probabilities(model, X):
+    """q(z) of every token, read off ``log_posterior_density``: (n_tokens, K).
+
+    One token at a time is moved to every topic, under even proportions and topics;
+    where these depend on z, the density of their Dirichlets is taken out.
+    """
+    (n_docs, n_words), K = X.shape, model.n_components
+    document, word = tokens_of(X)
+    N = len(word)
+    z = np.zeros((1 + N * K, N), dtype=int)
+    for i in range(N):
+        z[1 + i * K : 1 + (i + 1) * K, i] = np.arange(K)
+    even = {
+        "topics": np.full((len(z), K, n_words), 1.0 / n_words),
+        "proportions": np.full((len(z), n_docs, K), 1.0 / K),
+        "assignments": z,
+    }
+    log_q = model.log_posterior_density(even, X=X)
+    if model.posterior == "structured":
+        eta = np.broadcast_to(model.topic_word_prior_, (K, n_words))
+        for n in range(len(z)):
+            theta = np.tile(model.doc_topic_prior_, (n_docs, 1))
+            np.add.at(theta, (document, z[n]), 1.0)
+            phi = eta.copy()
+            np.add.at(phi, (z[n], word), 1.0)
+            log_q[n] -= dirichlet_logpdf(theta, even["proportions"][n : n + 1])
+            log_q[n] -= dirichlet_logpdf(phi, even["topics"][n : n + 1])
+    return special.softmax(log_q[1:].reshape(N, K), axis=1)
+
+
+def cell_probabilities(model, X):
+    """q(z) of every cell of X, whose tokens share it: (D, V, K), zero where none is."""
+    q = np.zeros((*X.shape, model.n_components))
+    q[tokens_of(X)] = assignment_probabilities(model, X)
+    return q
+
+
+class TopicKind(Kind):
+    weighted = False  # a row is counts already
+    answer = "transform"
+    scoring = None  # a score of tokens, not of rows
+    reordering = 1e-3  # the order of words is that of the updates
+
+    def __init__(self, form):
+        # The streaming form returns the best of its sweeps.
+        self.ends_at_maximum = form != "streaming"
+        # Mean field ends where rises of the bound are rounding.
+        self.single = 0.05 if form == "mean_field" else 1e-3
+
+    def first_step(self):
+        return FunctionTransformer()  # scales would leave no counts
+
+    def draws(self, model, X, n, seed):
+        return model.sample_posterior(n, seed, X=X)
+
+    def log_q(self, model, X, draws):
+        return model.log_posterior_density(draws, X=X)
+
+    def log_q_of_entropy(self, model, X, draws):
+        if model.posterior == "mean_field":
+            return self.log_q(model, X, draws)
+        # proportions and topics are integrated out of the bound
+        log_q = np.log(assignment_probabilities(model, X))
+        return log_q[np.arange(len(log_q)), draws["assignments"]].sum(axis=1)
+
+    def log_joint(self, model, X, y, draws):
+        return topic_log_joint(model, X, draws)
+
+    def bound(self, model, X, y):
+        q = cell_probabilities(model, X)
+        used = X > 0
+        alpha = model.doc_topic_prior_
+        eta = np.broadcast_to(model.topic_word_prior_, (model.n_components, X.shape[1]))
+        concentrations = []
+        if model.posterior == "mean_field":
+            concentrations = [
+                model.doc_topic_posterior(X).concentration,
+                model.topic_word_.concentration,
+            ]
+        logits = np.log(q[used])
+        sizes = np.cumsum([logits.size, *(value.size for value in concentrations)])
+
+        def elbo(coordinates):
+            move, *others = np.split(coordinates, sizes[:-1])
+            moved = q.copy()
+            moved[used] = special.softmax(logits + move.reshape(logits.shape), axis=1)
+            if not concentrations:
+                return twins.collapsed_bound(X, moved, alpha, eta)
+            documents, topics = (
+                value * np.exp(move.reshape(value.shape) / np.sqrt(1.0 + value))
+                for value, move in zip(concentrations, others)
+            )
+            return twins.mean_field_bound(X, moved, documents, topics, alpha, eta)
+
+        return np.zeros(sizes[-1]), elbo
+
+    def tol(self, model, X):
+        passes = 20 if model.posterior == "structured" else 1  # in a step
+        return model.tol * X.sum() * passes
+
+    def attributes(self, model):
+        std = model.components_std_
+        return {
+            "components_": (model.components_, std),
+            "components_std_": (std, std),
+            "doc_topic_prior_": (model.doc_topic_prior_, 1.0),
+        }
+
+    def moments(self, model):
+        return {"topics": (model.components_, model.components_std_, None)}
+
+    def outputs(self, model, X):
+        return (
+            model.transform(X),
+            model.doc_topic_posterior(X).concentration,
+            np.array([model.score(X), model.perplexity(X, method="elbo")]),
+        )
+
+    def onward(self, model, X, y):
+        return deepcopy(model).set_params(warm_start=True, max_iter=1).fit(X)
+
+    def enlarged(self, model, larger, X, y):
+        params = {**larger.get_params(), "warm_start": True}
+        return deepcopy(model).set_params(**params).fit(X)
+
+    def reordered(self, model, X, y, rng):
+        """Words in another order: that of documents is the order of the updates."""
+        order = rng.permutation(X.shape[1])
+        back = np.argsort(order)
+        estimator = clone(model)
+        for name in ("topic_word_prior", "components_init"):
+            value = getattr(model, name)
+            if np.ndim(value) > 0:
+                estimator.set_params(**{name: np.asarray(value)[..., order]})
+
+        def attributes(fit):
+            return {
+                name: (value[:, back], unit[:, back])
+                if name.startswith("components")
+                else (value, unit)
+                for name, (value, unit) in self.attributes(fit).items()
+            }
+
+        return estimator, X[:, order], y, attributes
+
+    def rescaled(self, case, X, y, c):
+        return ()  # counts have no unit
+
+    def shifted(self, case, X, y, shift):
+        return None
+
+    def unusable(self, X, y):
+        for value, message in (
+            (np.nan, "NaN"),
+            (np.inf, "infinity"),
+            (-1.0, "egative"),
+        ):
+            bad = X.copy()
+            bad[0, 0] = value
+            yield (bad,), {}, message
+        yield (np.zeros_like(X),), {}, "holds no word at all"
+
+
+def blocks_of_words(K):
+    """Topics to start from: each has its part of six words, mostly."""
+    return (1.0 + 4.0 * np.kron(np.eye(K), np.ones(6 // K))).tolist()
+
+
+UNEVEN = {
+    "doc_topic_prior": [0.5, 1.2],
+    "topic_word_prior": [
+        [0.4, 0.6, 0.8, 0.5, 0.5, 0.5],
+        [0.3, 0.3, 0.3, 0.9, 0.7, 0.5],
+    ],
+}
+
+
+def _topic_cases():
+    variants = {
+        "symmetric": {"doc_topic_prior": 0.6, "topic_word_prior": 0.5},
+        "asymmetric": UNEVEN,
+        "auto": {"doc_topic_prior": "auto", "topic_word_prior": "auto"},
+        "three": {"n_components": 3, "doc_topic_prior": 0.4, "topic_word_prior": 0.4},
+        "empty": {"doc_topic_prior": [1.0, 0.5], "topic_word_prior": 0.7},
+    }
+    data = {
+        "auto": clear_documents,
+        "three": documents_of_words((8, 10, 9, 7, 11), 3),
+        "empty": documents_of_words((9, 0, 11, 8)),
+    }
+    forms = {
+        "structured": {"posterior": "structured"},
+        "mean_field": {"posterior": "mean_field"},
+        "streaming": {"posterior": "structured", "memory_budget": 0.0},
+    }
+    for variant, params in variants.items():
+        name = f"topics-{variant}"
+        for form, settings in forms.items():
+            yield Case(
+                name=f"{name}-{form}",
+                make=skvi.VariationalTopicModel,
+                params={
+                    "n_components": 2,
+                    "components_init": blocks_of_words(params.get("n_components", 2)),
+                    "tol": 1e-10,
+                    "max_iter": 2_000,
+                    "block_size": 2,
+                    "random_state": 0,
+                    **settings,
+                    **params,
+                },
+                data=data.get(variant, documents_of_words()),
+                kind=TopicKind(form),
+                larger=f"{name}-structured" if form == "mean_field" else None,
+            )
+
+
+CASES = [*_regression_cases(), *_mixture_cases(), *_topic_cases()]

@@ -12,9 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
-from skvi import VariationalBayesianRegression, VariationalGaussianMixture
+from skvi import (
+    VariationalBayesianRegression,
+    VariationalGaussianMixture,
+    VariationalTopicModel,
+)
 
 PAGE = Path(__file__).parents[1] / "docs" / "hostile_input.md"
 HEAD = """# Hostile input
@@ -425,9 +430,153 @@ MIXTURE = Table(
 )
 
 
+# -- VariationalTopicModel -------------------------------------------------------------
+
+SUBJECT = np.arange(40) % 2
+WORDS = rng.poisson(np.where(SUBJECT[:, None] == np.arange(8) // 4, 6.0, 0.1))
+WORDS = WORDS.astype(float)
+
+
+def usable_topics(model, rows):
+    """Topics, proportions, perplexities and draws are numbers."""
+    close(model.components_.sum(axis=1), 1.0)
+    close(model.transform(rows).sum(axis=1), 1.0)
+    for values in (
+        model.components_std_,
+        model.doc_topic_posterior(rows).interval(0.9),
+        model.perplexity(rows, method="elbo"),
+        model.sample_posterior(5, 0)["topics"],
+        model.elbo_,
+    ):
+        assert np.all(np.isfinite(values))
+    assert model.converged_
+
+
+def topics_of(params, rows=WORDS):
+    return VariationalTopicModel(**params).fit(rows)
+
+
+def subjects_found(model, rows=WORDS):
+    assert adjusted_rand_score(SUBJECT, model.transform(rows).argmax(axis=1)) == 1.0
+
+
+def prior_of_empty(model, params):
+    rows = np.r_[WORDS, np.zeros((3, 8))]
+    alpha = model.doc_topic_prior_
+    close(model.transform(rows)[-3:], np.tile(alpha / alpha.sum(), (3, 1)))
+    subjects_found(model, rows[:40])
+    close(model.elbo_, topics_of(params).elbo_)
+    return "fits; they have the prior's proportions, and the rest is as without them"
+
+
+def unseen_word(model, params):
+    assert np.all(model.components_[:, 8] < 0.1)
+    subjects_found(model, np.c_[WORDS, np.zeros(40)])
+    return "fits; all topics give it what the prior does"
+
+
+def same_as_dense(model, params):
+    close(model.elbo_, topics_of(params).elbo_, 1e-12)
+    return "fits; the same as the sums, dense"
+
+
+def same_proportions(model, params):
+    theta = model.transform(WORDS[:1])
+    close(model.transform(np.tile(WORDS[:1], (30, 1))), np.tile(theta, (30, 1)))
+    return "fits; they have the same proportions"
+
+
+def huge_count(model, params):
+    assert model.transform(replaced(WORDS, (0, 0), 1e4))[0].max() > 0.99
+    assert model.components_[:, 0].max() > 0.9
+    return "fits; the word has a topic to itself"
+
+
+def stored_twice():
+    half = np.floor(WORDS / 2.0)
+    parts = np.c_[half, WORDS - half].ravel()
+    return sparse.csr_array(
+        (parts, np.tile(np.arange(8), 80), 16 * np.arange(41)), shape=(40, 8)
+    )
+
+
+def fractions(model, params):
+    subjects_found(model, WORDS / 3.0)
+    with pytest.raises(ValueError, match="not whole numbers"):
+        model.sample_posterior(5, 0, X=WORDS / 3.0)
+    return "fits; as counts do, but there are no tokens whose topics could be drawn"
+
+
+NO_WORD = "X holds no word at all"
+TOPICS = Table(
+    VariationalTopicModel,
+    "Two topics, with both posteriors, the structured one in both of its forms.",
+    [
+        {"n_components": 2, "random_state": 0, **form}
+        for form in (
+            {"posterior": "structured"},
+            {"posterior": "structured", "memory_budget": 0.0},
+            {"posterior": "mean_field"},
+        )
+    ],
+    usable_topics,
+    [
+        ("one document", WORDS[:1], None, {}, nothing_more),
+        ("one document of one word", np.eye(8)[:1], None, {}, nothing_more),
+        ("two documents", WORDS[:2], None, {}, nothing_more),
+        ("one column", WORDS[:, :1] + 1.0, None, {}, nothing_more),
+        (
+            "the same document 30 times",
+            np.tile(WORDS[:1], (30, 1)),
+            None,
+            {},
+            same_proportions,
+        ),
+        ("empty documents", np.r_[WORDS, np.zeros((3, 8))], None, {}, prior_of_empty),
+        ("a word of no document", np.c_[WORDS, np.zeros(40)], None, {}, unseen_word),
+        ("a count of 1e4", replaced(WORDS, (0, 0), 1e4), None, {}, huge_count),
+        ("numbers that are not whole", WORDS / 3.0, None, {}, fractions),
+        ("a count of 1e9", replaced(WORDS, (0, 0), 1e9), None, {}, nothing_more),
+        (
+            "sparse X, entries stored in two parts",
+            stored_twice(),
+            None,
+            {},
+            same_as_dense,
+        ),
+        ("documents that are all empty", np.zeros((5, 8)), None, {}, NO_WORD),
+        (
+            "negative counts",
+            replaced(WORDS, (0, 0), -1.0),
+            None,
+            {},
+            "Negative values in data",
+        ),
+        ("NaN in X", replaced(WORDS, (0, 0), np.nan), None, {}, "Input X contains NaN"),
+        (
+            "infinity in X",
+            replaced(WORDS, (0, 0), np.inf),
+            None,
+            {},
+            "Input X contains infinity",
+        ),
+        (
+            "strings in X",
+            np.full((30, 2), "a"),
+            None,
+            {},
+            "could not convert string to float",
+        ),
+        ("complex X", WORDS + 1j, None, {}, "Complex data not supported"),
+        ("no rows", WORDS[:0], None, {}, "Found array with 0 sample(s)"),
+        ("no columns", WORDS[:, :0], None, {}, "Found array with 0 feature(s)"),
+    ],
+)
+
+
 # -- the page --------------------------------------------------------------------------
 
-TABLES = [REGRESSION, MIXTURE]
+TABLES = [REGRESSION, MIXTURE, TOPICS]
 EVERY_ROW = [(table, *row) for table in TABLES for row in table.rows]
 
 

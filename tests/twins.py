@@ -1,5 +1,8 @@
 """Plain numpy twins of the compiled kernels: slow, and easy to check by eye."""
 
+import numpy as np
+from scipy import special, stats
+
 
 def sweep(gram, residual, ridge, mean, n_sweeps):
     """Twin of skvi.kernels.coordinate.sweep: each coordinate to its maximum in turn."""
@@ -11,3 +14,158 @@ def sweep(gram, residual, ridge, mean, n_sweeps):
             step = (residual[j] - ridge[j] * mean[j]) / curvature
             mean[j] += step
             residual -= step * gram[j]
+
+
+# -- topics: what is exact, by sums over all values ------------------------------------
+
+
+def law_of_count(counts, probabilities):
+    """P(n = 0, 1, ...) of a sum of Binomial(counts, probabilities), by convolution."""
+    law = np.ones(1)
+    for count, p in zip(counts, probabilities):
+        law = np.convolve(law, stats.binom.pmf(np.arange(count + 1), count, p))
+    return law
+
+
+def expected(function, counts, probabilities):
+    """E function(n) of such a sum."""
+    law = law_of_count(counts, probabilities)
+    return law @ function(np.arange(len(law)))
+
+
+def log_rising(a, counts, probabilities):
+    """E log Gamma(a + n) - log Gamma(a)."""
+    return expected(lambda n: special.gammaln(a + n), counts, probabilities) - (
+        special.gammaln(a)
+    )
+
+
+def negative_xlogx(q):
+    return -special.xlogy(q, q)
+
+
+def collapsed_bound(counts, q, alpha, eta):
+    """E log p(w, z) + H[q(z)] of tokens whose topics are independent under q.
+
+    counts (D, V), whole numbers; q (D, V, K), the tokens of a cell share it; alpha (K,)
+    and eta (K, V). Proportions and topics are integrated out.
+    """
+    counts = counts.astype(int)
+    n_docs, n_words = counts.shape
+    K = len(alpha)
+    total = np.sum(counts[..., None] * negative_xlogx(q))
+    for d in range(n_docs):
+        for k in range(K):
+            total += log_rising(alpha[k], counts[d], q[d, :, k])
+        total -= special.gammaln(alpha.sum() + counts[d].sum())
+        total += special.gammaln(alpha.sum())
+    for k in range(K):
+        for w in range(n_words):
+            total += log_rising(eta[k, w], counts[:, w], q[:, w, k])
+        total -= log_rising(eta[k].sum(), counts.ravel(), q[:, :, k].ravel())
+    return total
+
+
+def minus_divergence(prior, posterior):
+    """-KL(Dirichlet(posterior) || Dirichlet(prior)), summed over leading axes."""
+
+    def log_normalizer(a):
+        return special.gammaln(a).sum(axis=-1) - special.gammaln(a.sum(axis=-1))
+
+    prior = np.broadcast_to(prior, posterior.shape)
+    gap = (prior - posterior) * mean_log(posterior)
+    each = log_normalizer(posterior) - log_normalizer(prior) + gap.sum(axis=-1)
+    return each.sum()
+
+
+def mean_log(concentration):
+    """E log x of Dirichlets over the last axis."""
+    total = concentration.sum(axis=-1, keepdims=True)
+    return special.digamma(concentration) - special.digamma(total)
+
+
+def mean_field_bound(counts, q, documents, topics, alpha, eta):
+    """The bound of q(theta) q(z) q(phi): documents (D, K) and topics (K, V) are the
+    concentrations of the Dirichlets, q (D, V, K) the topics of tokens.
+    """
+    score = mean_log(documents)[:, None, :] + mean_log(topics).T
+    total = np.sum(counts[..., None] * (q * score + negative_xlogx(q)))
+    return total + minus_divergence(alpha, documents) + minus_divergence(eta, topics)
+
+
+# -- topics: kernels -------------------------------------------------------------------
+
+
+def cells_of(row):
+    """(word, count) of the words that a document has."""
+    return [(w, row[w]) for w in np.flatnonzero(row)]
+
+
+def documents_mean_field(counts, topics, prior, concentration, max_iter, tol):
+    """Twin of skvi.kernels.documents.mean_field, on dense counts (D, V)."""
+    concentration = concentration.copy()
+    assigned = np.zeros(topics.shape)
+    terms, n_iter = np.zeros((len(counts), 2)), 0
+    for d, row in enumerate(counts):
+        if not row.any():
+            concentration[d] = prior
+            continue
+        last = max_iter <= 1
+        for it in range(1, max_iter + 2):
+            theta = np.exp(special.digamma(concentration[d]))
+            norm = {w: theta @ topics[w] for w, _ in cells_of(row)}
+            share = {w: theta * topics[w] / norm[w] for w, _ in cells_of(row)}
+            n = sum(c * share[w] for w, c in cells_of(row))
+            before, concentration[d] = concentration[d].copy(), prior + n
+            if last:
+                break
+            moved = np.abs(concentration[d] - before).sum()
+            last = it >= max_iter - 1 or moved <= tol * concentration[d].sum()
+        for w, c in cells_of(row):
+            assigned[w] += c * share[w]
+            terms[d, 0] += c * np.log(norm[w])
+        terms[d, 1] = n @ np.log(theta)
+        n_iter += it
+    return concentration, assigned, terms, n_iter
+
+
+def documents_tied(counts, topics, prior, weights, max_iter, tol):
+    """Twin of skvi.kernels.documents.tied, on dense counts."""
+    weights = weights.copy()
+    assigned, squares = np.zeros((2, *topics.shape))
+    by_document = np.zeros((2, *weights.shape))
+    for d, row in enumerate(counts):
+        if not row.any():
+            weights[d] = prior
+            continue
+        last = max_iter <= 1
+        for it in range(1, max_iter + 2):
+            share = {w: weights[d] * topics[w] for w, _ in cells_of(row)}
+            share = {w: value / value.sum() for w, value in share.items()}
+            n = sum(c * share[w] for w, c in cells_of(row))
+            square = sum(c * share[w] ** 2 for w, c in cells_of(row))
+            own = np.divide(square, n, out=np.zeros_like(n), where=n > 0)
+            before, weights[d] = weights[d].copy(), prior + np.maximum(n - own, 0.0)
+            if last:
+                break
+            moved = np.abs(weights[d] - before).sum()
+            last = it >= max_iter - 1 or moved <= tol * weights[d].sum()
+        for w, c in cells_of(row):
+            assigned[w] += c * share[w]
+            squares[w] += c * share[w] ** 2
+        by_document[:, d] = n, square
+    return weights, assigned, squares, by_document
+
+
+def documents_sweep(counts, inverse_total, topics, documents, shares):
+    """Twin of skvi.kernels.documents.sweep: shares (D, V, K); all three in place."""
+    for d, row in enumerate(counts):
+        for w, c in cells_of(row):
+            own = shares[d, w].copy()
+            # 1 / (total - own), to first order in the one token
+            divided = inverse_total * (1.0 + own * inverse_total)
+            new = (documents[d] - own) * (topics[w] - own) * divided
+            new /= new.sum()
+            documents[d] += c * (new - own)
+            topics[w] += c * (new - own)
+            shares[d, w] = new

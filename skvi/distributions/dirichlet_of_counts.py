@@ -8,9 +8,10 @@ from skvi.distributions.dirichlet import Dirichlet
 
 
 class DirichletOfCounts(Distribution):
-    """``p | n ~ Dirichlet(prior + n)`` for independent random counts n.
+    """``p | n ~ Dirichlet(prior + n)`` for random counts n.
 
-    Mean and variance are right to second order in 1 / (sum of prior and counts); draws
+    Where their total is known, mean and variance are exact; where counts are
+    independent, they are right to second order in 1 / (sum of prior and counts). Draws
     take counts of these means and variances from Gamma laws. Density and entropy are
     those of the Dirichlet of the same mean and the same total variance.
 
@@ -19,9 +20,13 @@ class DirichletOfCounts(Distribution):
     prior : array of shape (..., K)
     mean_counts, variance_counts : arrays of shape (..., K)
         The variance is at most the mean.
+    known_total : bool, default=False
+        Whether the sum of the counts over the last axis is known, as for the tokens of
+        a document; otherwise counts are independent, as those of words in a topic.
     """
 
-    def __init__(self, prior, mean_counts, variance_counts):
+    def __init__(self, prior, mean_counts, variance_counts, known_total=False):
+        self.known_total = known_total
         self.prior = np.asarray(prior, dtype=np.float64)
         self.mean_counts = np.asarray(mean_counts, dtype=np.float64)
         self.variance_counts = np.maximum(variance_counts, 0.0)
@@ -35,6 +40,8 @@ class DirichletOfCounts(Distribution):
     def mean(self):
         a = self.concentration
         total = a.sum(axis=-1, keepdims=True)
+        if self.known_total:
+            return a / total
         v = self.variance_counts
         spread = v.sum(axis=-1, keepdims=True)
         # E[x / y] for x a part of y: x and y vary together by the variance of x.
@@ -44,11 +51,11 @@ class DirichletOfCounts(Distribution):
     def variance(self):
         mean = self.mean
         total = self.concentration.sum(axis=-1, keepdims=True)
-        v = self.variance_counts
-        spread = v.sum(axis=-1, keepdims=True)
-        # of (prior + n) / total, by the derivatives in each count
-        between = v * (1.0 - 2.0 * mean) + mean**2 * spread
-        return mean * (1.0 - mean) / (total + 1.0) + between / total**2
+        between = v = self.variance_counts  # of (prior + n) / total, times total^2
+        if not self.known_total:
+            spread = v.sum(axis=-1, keepdims=True)
+            between = v * (1.0 - 2.0 * mean) + mean**2 * spread
+        return (mean * (1.0 - mean) + between / total) / (total + 1.0)
 
     def matched(self):
         """The Dirichlet of the same mean and the same sum of variances."""

@@ -12,6 +12,8 @@ from scipy import sparse
 
 from skvi.kernels import documents
 
+CELLS = 16384  # at a time, where logs of all would take memory
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -42,17 +44,21 @@ class Stored:
         return words @ self.shares, documents @ self.shares
 
     def toward(self, log_counts):
-        """Steps to the fixed point of the bound: a function of the damping."""
+        """Steps to the fixed point of the bound: a function of their length."""
         start = self.shares
-        before = np.log(np.maximum(start, np.finfo(start.dtype).tiny, dtype=np.float64))
-        slope = log_counts.by_cell() - before
+        goal = log_counts.by_cell()
+        tiny = np.finfo(start.dtype).tiny
 
-        def at(damping):
-            shares = before + damping * slope
-            shares -= shares.max(axis=1, keepdims=True)
-            np.exp(shares, out=shares)
-            shares /= shares.sum(axis=1, keepdims=True)
-            return Stored(shares.astype(start.dtype))
+        def at(length):
+            out = np.empty_like(start)
+            for first in range(0, len(start), CELLS):
+                part = slice(first, first + CELLS)
+                log_shares = np.log(np.maximum(start[part], tiny, dtype=np.float64))
+                log_shares += length * (goal[part] - log_shares)
+                log_shares -= log_shares.max(axis=1, keepdims=True)
+                shares = np.exp(log_shares, out=log_shares)
+                out[part] = shares / shares.sum(axis=1, keepdims=True)
+            return Stored(out)
 
         return at
 
@@ -87,8 +93,8 @@ class Tied:
             )
         ]
 
-        def at(damping):
-            weights = [before + damping * (goal - before) for before, goal in pairs]
+        def at(length):
+            weights = [before + length * (goal - before) for before, goal in pairs]
             return Tied(*(_scaled(w, dtype) for w in weights))
 
         return at

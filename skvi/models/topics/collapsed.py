@@ -15,9 +15,9 @@ Steps, from fast to safe; each is kept only if the bound, evaluated exactly, ris
    r_k ~ (alpha_k + E n_dk') (eta + E n_kw') / (sum eta + E n_k'), counts without one
    token of the cell;
 2. the fixed point of the bound itself, in which every E n' is replaced by
-   exp E log(. + n'), damped: r^(1-rho) times its right-hand side^rho, with rho halved
-   until the bound rises. Where q(z) is not stored, weights of documents and words move
-   to the averages of what their cells ask for.
+   exp E log(. + n'), by r^(1-rho) times its right-hand side^rho, with rho halved until
+   the bound rises and doubled after. Where q(z) is not stored, weights of documents and
+   words move to the averages of what their cells ask for.
 
 Where priors are learnt, sweeps begin with priors that are about best for q(z); so does
 step 2, unless only the fixed point of skvi.models.topics.priors raises the bound.
@@ -41,7 +41,7 @@ from skvi.models.topics.folded import Folded
 from skvi.models.topics.priors import best, raised
 from skvi.models.topics.sweeps import Counts, tied_pass
 
-SMALLEST_DAMPING = 2.0**-8
+SHORTEST, LONGEST = 2.0**-8, 1.5  # steps to the fixed point; above 1 beyond it
 FOLD_ROUNDS = 500
 FOLD_TOL = {"float32": 1e-5, "float64": 1e-9}
 
@@ -134,9 +134,7 @@ class CollapsedPosterior(Distribution):
             return value.sum() + laws.entropy + energy
 
         bound += sum(run_parallel(evaluate, document_chunks(corpus), n_jobs))
-        law = DirichletOfCounts(
-            np.broadcast_to(alpha, mean.shape), mean, mean - squares
-        )
+        law = DirichletOfCounts(alpha, mean, mean - squares, known_total=True)
         return Folded(corpus, law.matched().concentration, float(bound), tied)
 
     def settled_on(self, corpus, n_jobs=None):
@@ -189,7 +187,8 @@ class CollapsedTopics:
     def __init__(self, corpus, n_jobs=None):
         self.corpus = corpus
         self.n_jobs = n_jobs
-        self.damping = 1.0  # of the last exact step
+        self.longest = LONGEST
+        self.length = 0.5 * LONGEST  # of the last exact step
 
     def evaluate(self, q):
         """Expectations under q(z); what they say of words is noted on q."""
@@ -209,7 +208,7 @@ class CollapsedTopics:
         }
 
     def ascended(self, q, expectations):
-        """The fixed point of the bound, damped more and more."""
+        """Steps to the fixed point of the bound, shorter and shorter."""
         lengths = self.corpus.lengths
         priors = [raised(q.priors, expectations, lengths)]
         if q.priors.learn_documents or q.priors.learn_topics:
@@ -218,10 +217,12 @@ class CollapsedTopics:
             self.corpus, q.assignments, expectations, q.priors, self.n_jobs
         )
         at = q.assignments.toward(log_counts)
-        damping = min(1.0, 2.0 * self.damping)
-        while damping >= SMALLEST_DAMPING:
-            self.damping = damping
-            assignments = at(damping)
+        length = min(self.longest, 2.0 * self.length)
+        # Close to the fixed point steps beyond it go to and fro.
+        self.longest = 1.0 + 0.8 * (self.longest - 1.0)
+        while length >= SHORTEST:
+            self.length = length
+            assignments = at(length)
             for candidate in priors:
                 yield CollapsedPosterior(candidate, assignments)
-            damping *= 0.5
+            length = 1.0 if length > 1.0 else 0.5 * length

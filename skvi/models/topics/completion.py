@@ -9,6 +9,7 @@ which others are scored with it nor on where it stands.
 import numpy as np
 from scipy import sparse
 
+MOST = 256  # tokens of a word in a document that are dealt one by one
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -35,14 +36,17 @@ def halves(X):
     observed, hidden : CSR arrays of the shape of X
         The first has the odd token, so a document of one token hides none.
     """
-    parts = np.ceil(X.data).astype(np.int64)
+    whole = np.ceil(X.data).astype(np.int64)
+    # Of a count that is large most is dealt evenly, the rest like any other.
+    even = np.maximum(whole - MOST, 0) // 2
+    parts = whole - 2 * even
     cells = np.repeat(np.arange(len(parts)), parts)
     rows = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
     starts = np.cumsum(parts) - parts
     rank = np.arange(len(cells)) - starts[cells]
     with np.errstate(over="ignore"):
         keys = _mixed(X.indices.astype(np.uint64))
-        weighted = _mixed(keys ^ parts.astype(np.uint64))
+        weighted = _mixed(keys ^ whole.astype(np.uint64))
         document = np.zeros(X.shape[0], dtype=np.uint64)
         np.add.at(document, rows, weighted)  # wherever the document's words stand
         noise = _mixed(
@@ -53,7 +57,7 @@ def halves(X):
     first = np.cumsum(sizes) - sizes
     place = np.arange(len(cells)) - np.repeat(first, sizes)
     seen = order[place < np.repeat((sizes + 1) // 2, sizes)]
-    share = np.bincount(cells[seen], minlength=len(parts)) / np.maximum(parts, 1)
+    share = (even + np.bincount(cells[seen], minlength=len(parts))) / whole
     observed = _like(X, X.data * share)
     hidden = _like(X, X.data * (1.0 - share))
     return observed, hidden

@@ -261,20 +261,20 @@ class LogCounts:
         self.alpha, self.eta = prior_rows(priors)
 
     def by_cell(self):
-        """The sum of the three, (n_cells, K)."""
+        """The sum of the three, (n_cells, K), in the precision of the corpus."""
         corpus, K = self.corpus, self.priors.documents.size
-        out = np.zeros((corpus.n_cells, K))
+        out = np.empty((corpus.n_cells, K), corpus.dtype)
 
         def documents(chunk):
             laws, cells = laws_of_documents(corpus, self.assignments, chunk)
-            laws.add_log_counts(self.alpha, out[cells])
-            self.whole.subtract_log_counts(
-                laws.shares, self.priors.topic_total, out[cells]
-            )
+            part = np.zeros(laws.shares.shape)
+            laws.add_log_counts(self.alpha, part)
+            self.whole.subtract_log_counts(laws.shares, self.priors.topic_total, part)
+            out[cells] = part
 
         def words(chunk):
             laws, cells = laws_of_words(corpus, self.assignments, chunk)
-            part = np.zeros((len(cells), K))
+            part = np.zeros(laws.shares.shape)
             laws.add_log_counts(rows_of(self.eta, chunk), part)
             out[cells] += part
 

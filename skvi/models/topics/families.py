@@ -26,7 +26,7 @@ from skvi.models.topics.sweeps import StoredSweeps, TiedSweeps
 FIRST_SWEEPS = 10  # before the bound is looked at for the first time
 SWEEPS = 20  # between two looks at it
 MEMO = 20e6  # bytes of statistics that the shares of a memoised fit remember
-CELL_COPIES = 3  # q(z) of before and after a step, and a gradient of doubles
+CELL_COPIES = 3  # q(z) of before and after a step, and where the step leads
 
 
 @dataclass(frozen=True)
@@ -188,8 +188,8 @@ class StructuredFamily:
         model = CollapsedTopics(corpus, settings.n_jobs)
         journey = Journey(on_iteration)
         K = priors.documents.size
-        cell = K * (CELL_COPIES * corpus.dtype.itemsize + 8)
-        stored = corpus.n_cells * cell <= settings.memory
+        size = CELL_COPIES * corpus.n_cells * K * corpus.dtype.itemsize
+        stored = size <= settings.memory
         sweeps = StoredSweeps(corpus, settings.n_jobs)
         tied = TiedSweeps(corpus, start.counts, start.weights, settings.n_jobs)
 

@@ -208,11 +208,15 @@ class MeanFieldTopics(Model):
     max_rounds : int
         Rounds of a document's local step in a pass.
     n_jobs : int or None
+    tol : float or None
+        A document has one last round after one that moved its concentration by less
+        than this share. None goes by the precision of the counts.
     """
 
     corpus: object
     max_rounds: int
     n_jobs: int | None = None
+    tol: float | None = None
 
     def settled(self):
         """The same model with documents that run to tolerance."""
@@ -254,7 +258,7 @@ class MeanFieldTopics(Model):
             q.priors.documents,
             concentration,
             self.max_rounds,
-            SETTLED_TOL[dtype.name],
+            SETTLED_TOL[dtype.name] if self.tol is None else self.tol,
             floor,
             assigned,
             terms,
