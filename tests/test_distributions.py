@@ -17,6 +17,7 @@ import skvi.distributions
 from skvi.distributions import (
     DiagonalNormalGamma,
     Dirichlet,
+    DirichletOfCounts,
     Distribution,
     ExponentialFamily,
     FactorisedDiagonalNormalGamma,
@@ -186,7 +187,8 @@ each_marginal = pytest.mark.parametrize("name", MARGINALS)
 def test_every_public_distribution_has_an_instance():
     tested = {type(q) for q in [*INSTANCES.values(), *MARGINALS.values()]}
     public = {getattr(skvi.distributions, name) for name in skvi.distributions.__all__}
-    assert public - {Distribution, ExponentialFamily, StudentMixture} == tested
+    elsewhere = {StudentMixture, DirichletOfCounts}  # have tests of their own
+    assert public - {Distribution, ExponentialFamily} - elsewhere == tested
 
 
 def draw(q, n=N_DRAWS):
@@ -1561,3 +1563,53 @@ def test_nodes_of_a_gamma_give_its_expectations(shape, rate):
     assert np.log(at) == pytest.approx(laplace, rel=1e-11)
     if shape > 1.0:
         assert weights @ (1.0 / tau) == pytest.approx(q.mean_inverse, rel=1e-10)
+
+
+# -- a Dirichlet that has absorbed random counts ---------------------------------------
+
+COUNT_PRIOR = np.array([0.4, 1.0, 0.7, 2.0])
+
+
+def dirichlet_draws(counts, rng):
+    gammas = rng.standard_gamma(COUNT_PRIOR + counts)
+    return gammas / gammas.sum(axis=1, keepdims=True)
+
+
+def test_independent_counts_spread_a_dirichlet():
+    rng = np.random.default_rng(0)
+    trials, p = np.array([60, 12, 200, 3]), np.array([0.5, 0.9, 0.1, 0.2])
+    draws = dirichlet_draws(rng.binomial(trials, p, size=(200_000, 4)), rng)
+    q = DirichletOfCounts(COUNT_PRIOR, trials * p, trials * p * (1.0 - p))
+    np.testing.assert_allclose(q.mean, draws.mean(axis=0), atol=3e-4)
+    np.testing.assert_allclose(q.variance(), draws.var(axis=0), rtol=0.02)
+    own = q.sample(200_000, rng)
+    np.testing.assert_allclose(own.mean(axis=0), draws.mean(axis=0), atol=1e-3)
+    np.testing.assert_allclose(own.var(axis=0), draws.var(axis=0), rtol=0.03)
+    inside = (q.interval(0.9)[:, 0] < draws) & (draws < q.interval(0.9)[:, 1])
+    np.testing.assert_allclose(inside.mean(axis=0), 0.9, atol=0.02)
+    assert q.matched().variance().sum() == pytest.approx(q.variance().sum())
+    np.testing.assert_allclose(q.matched().mean, q.mean)
+    # not to be had from the Dirichlet of the expected counts
+    assert np.all(Dirichlet(q.concentration).variance() < 0.9 * q.variance())
+
+
+def test_counts_of_a_known_total_have_exact_moments():
+    rng = np.random.default_rng(0)
+    p = np.array([[0.7, 0.1, 0.1, 0.1], [0.2, 0.2, 0.3, 0.3], [0.0, 0.5, 0.25, 0.25]])
+    trials = [9, 20, 6]
+    counts = sum(rng.multinomial(n, row, size=200_000) for n, row in zip(trials, p))
+    variance = sum(n * row * (1.0 - row) for n, row in zip(trials, p))
+    q = DirichletOfCounts(COUNT_PRIOR, trials @ p, variance, known_total=True)
+    draws = dirichlet_draws(counts, rng)
+    error = draws.std(axis=0) / np.sqrt(len(draws))
+    assert np.all(np.abs(q.mean - draws.mean(axis=0)) < 4 * error)
+    np.testing.assert_allclose(q.variance(), draws.var(axis=0), rtol=0.015)
+
+
+def test_known_counts_leave_a_dirichlet():
+    q = DirichletOfCounts(COUNT_PRIOR, [3.0, 0.0, 1.0, 9.0], np.zeros(4))
+    p = Dirichlet(q.concentration)
+    np.testing.assert_allclose(q.mean, p.mean)
+    np.testing.assert_allclose(q.variance(), p.variance())
+    np.testing.assert_allclose(q.matched().concentration, p.concentration)
+    assert q.entropy() == pytest.approx(p.entropy())

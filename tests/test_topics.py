@@ -268,6 +268,42 @@ def test_expectations_without_one_token_are_exact(counts, probabilities):
         np.testing.assert_allclose(out[i], exact, rtol=0.0, atol=tolerance)
 
 
+@pytest.mark.parametrize("p", [1e-6, 0.1, 0.9])
+@pytest.mark.parametrize("n", [1, 30, 150, 1_000])
+def test_expectations_of_large_priors(n, p):
+    """As V eta is for topics, and learnt priors of documents that are alike."""
+    a = np.array([100.0, 1e3, 1e4, 1e5])
+    laws = Laws([0, n], np.ones(n), np.full((n, 4), p))
+    value, slope = laws.expect(a[None])
+    out = np.zeros((n, 4))
+    laws.add_log_counts(a[None], out)
+    count = np.arange(n + 1)[:, None]
+    law = stats.binom.pmf(count[:, 0], n, p)
+    exact = law @ (special.gammaln(a + count) - special.gammaln(a))
+    np.testing.assert_allclose(value, exact, rtol=0.0, atol=3e-8 * (1.0 + n * p))
+    exact = law @ (special.digamma(a + count) - special.digamma(a))
+    np.testing.assert_allclose(slope, exact, rtol=0.0, atol=3e-8)
+    exact = stats.binom.pmf(count[:-1, 0], n - 1, p) @ np.log(a + count[:-1])
+    np.testing.assert_allclose(out[0], exact, rtol=0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("n", "p"), [(12_000, 0.9), (200_000, 0.1), (30_000, 1.0)])
+def test_expectations_of_huge_counts(n, p):
+    a = np.array([0.001, 1.0, 100.0, 1e4])
+    laws = Laws([0, 2], [n - 7, 7], np.full((2, 4), p))
+    value, slope = laws.expect(a[None])
+    out = np.zeros((2, 4))
+    laws.add_log_counts(a[None], out)
+    count = np.arange(n + 1)[:, None]
+    law = stats.binom.pmf(count[:, 0], n, p)
+    exact = law @ (special.gammaln(a + count) - special.gammaln(a))
+    np.testing.assert_allclose(value, exact, rtol=0.0, atol=1e-8 * n * p)
+    exact = law @ (special.digamma(a + count) - special.digamma(a))
+    np.testing.assert_allclose(slope, exact, rtol=0.0, atol=1e-8)
+    exact = stats.binom.pmf(count[:-1, 0], n - 1, p) @ np.log(a + count[:-1])
+    np.testing.assert_allclose(out, [exact, exact], rtol=0.0, atol=1e-6)
+
+
 def test_groups_of_cells_add_up():
     rng = np.random.default_rng(0)
     sizes = np.array([3, 0, 1, 40])
@@ -358,21 +394,23 @@ def closeness(dtype):
 
 @each_dtype
 @pytest.mark.parametrize(("max_iter", "tol"), [(1, 0.0), (2, 0.0), (5, 0.0), (50, 0.1)])
-@pytest.mark.parametrize("K", [1, 3, 17])
-def test_mean_field_kernel_is_its_twin(dtype, max_iter, tol, K):
+@pytest.mark.parametrize(("K", "width"), [(1, 1), (3, 3), (3, 8), (17, 24)])
+def test_mean_field_kernel_is_its_twin(dtype, max_iter, tol, K, width):
     cells, topics, start = block_of(WITH_EMPTY, K, dtype)
     prior = np.linspace(0.1, 0.5, K)
     n_docs, n_words = WITH_EMPTY.shape
-    got, assigned = start.copy(), np.zeros((n_words, K))
+    wide = np.pad(topics, ((0, 0), (0, width - K)))
+    got, assigned = start.copy(), np.zeros((n_words, width))
     terms = np.empty((n_docs, 2))
-    work = np.empty(K), np.empty((2, K), dtype)
+    work = np.empty(K), np.empty((2, width), dtype)
     n_iter = documents.mean_field(
-        *cells, topics, prior, got, max_iter, tol, 0.0, assigned, terms, *work
+        *cells, wide, prior, got, max_iter, tol, 1e-30, assigned, terms, *work
     )
     expected = twins.documents_mean_field(
         WITH_EMPTY, topics.astype(float), prior, start, max_iter, tol
     )
-    for a, b in zip((got, assigned, terms), expected):
+    assert np.all(assigned[:, K:] == 0.0)
+    for a, b in zip((got, assigned[:, :K], terms), expected):
         np.testing.assert_allclose(a, b, **closeness(dtype))
     assert n_iter == expected[-1] or K == 1
     assert assigned.sum() == pytest.approx(WITH_EMPTY.sum(), rel=1e-6)
@@ -380,19 +418,21 @@ def test_mean_field_kernel_is_its_twin(dtype, max_iter, tol, K):
 
 @each_dtype
 @pytest.mark.parametrize(("max_iter", "tol"), [(1, 0.0), (2, 0.0), (5, 0.0), (50, 0.1)])
-@pytest.mark.parametrize("K", [1, 3, 17])
-def test_tied_kernel_is_its_twin(dtype, max_iter, tol, K):
+@pytest.mark.parametrize(("K", "width"), [(1, 1), (3, 3), (3, 8), (17, 24)])
+def test_tied_kernel_is_its_twin(dtype, max_iter, tol, K, width):
     cells, topics, start = block_of(WITH_EMPTY, K, dtype)
     prior = np.linspace(0.1, 0.5, K)
-    got = start.copy()
-    assigned, squares = np.zeros((2, WITH_EMPTY.shape[1], K))
-    by_document = np.empty((2, *start.shape))
-    sums, work = (assigned, squares, by_document), np.empty((3, K), dtype)
-    documents.tied(*cells, topics, prior, got, max_iter, tol, *sums, work)
+    wide, got = np.pad(topics, ((0, 0), (0, width - K))), start.copy()
+    assigned, squares = sums = np.zeros((2, WITH_EMPTY.shape[1], width))
+    by_document, work = np.empty((2, *start.shape)), np.empty((3, width), dtype)
+    documents.tied(
+        *cells, wide, prior, got, max_iter, tol, assigned, squares, by_document, work
+    )
     expected = twins.documents_tied(
         WITH_EMPTY, topics.astype(float), prior, start, max_iter, tol
     )
-    for a, b in zip((got, *sums), expected):
+    assert np.all(sums[..., K:] == 0.0)
+    for a, b in zip((got, *sums[..., :K], by_document), expected):
         np.testing.assert_allclose(a, b, **closeness(dtype))
 
 
@@ -581,10 +621,14 @@ def test_a_word_that_no_document_has_keeps_its_prior(form):
 
 @each_form
 def test_more_topics_than_documents_or_words(form):
-    for rows in (X[:2], X[:1], X[:, :1], TINY, np.array([[3.0]])):
+    learnt = {"doc_topic_prior": "auto", "topic_word_prior": "auto"}
+    every = X[:2], X[:1], X[:, :1], TINY, np.array([[3.0]])
+    for rows, params in itertools.product(every, ({}, learnt)):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            model = topic_model(8, form).fit(rows)
+            model = topic_model(8, form, **params, max_iter=5_000).fit(rows)
+            intervals = model.topic_word_.interval(0.9)
+        assert np.all((intervals >= 0.0) & (intervals <= 1.0 + 1e-12))
         assert model.converged_ and np.isfinite(model.elbo_)
         np.testing.assert_allclose(model.components_.sum(axis=1), 1.0)
         np.testing.assert_allclose(model.transform(rows).sum(axis=1), 1.0)
@@ -885,6 +929,21 @@ def test_moments_and_intervals_of_topics_are_those_of_draws(form):
 
 
 @each_form
+@pytest.mark.parametrize("prior", [1e-4, 4e-3, 50.0])
+def test_intervals_are_numbers(form, prior):
+    rng = np.random.default_rng(0)
+    params = {"topic_word_prior": prior, "doc_topic_prior": prior}
+    for K in (1, 3, 3, 3, 3):
+        rows = rng.poisson(1.0, (5, 6)).astype(float)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model = topic_model(K, form, **params).fit(rows)
+            for law in (model.topic_word_, model.doc_topic_posterior(rows)):
+                low, high = np.moveaxis(law.interval(0.9), -1, 0)
+                assert np.all((0.0 <= low) & (low <= high) & (high <= 1.0))
+
+
+@each_form
 def test_draws_belong_to_their_documents(form):
     rows = WITH_EMPTY
     model = topic_model(3, form).fit(rows)
@@ -1078,7 +1137,9 @@ def test_partial_fit_is_its_twin(form):
             own = np.divide(squares, mean, out=np.zeros_like(mean), where=mean > 0.0)
             topics = np.maximum(0.2 + mean - own, 0.2) / (6.0 + mean.sum(axis=0))
             new = twins.documents_tied(rows, topics, prior, weights, rounds, 0.0)[1:3]
-        rho = 1.0 if step == 0 else (2.0 + step) ** -0.7
+        before = sum(len(block) for block in blocks[:step])  # as blocks of this size
+        after = max(step, round(before / len(rows)))
+        rho = 1.0 if step == 0 else (2.0 + after) ** -0.7
         scale = 600 / len(rows)
         mean = (1.0 - rho) * mean + rho * scale * new[0]
         squares = (1.0 - rho) * squares + rho * scale * new[1]
@@ -1114,6 +1175,14 @@ def test_a_fit_that_stops_early_says_so_at_the_line_that_called_it():
             assert "max_iter=1" in str(warning.message)
             if call == "fit":
                 assert warning.filename == __file__
+
+
+@each_form
+@pytest.mark.parametrize("max_iter", [1, 2, 5, 29, 60])
+def test_max_iter_is_a_limit(form, max_iter):
+    for n_init in (1, 2):
+        model = topic_model(4, form, max_iter=max_iter, tol=0.0, n_init=n_init)
+        assert 1 <= quiet(model, X).n_iter_ <= max_iter
 
 
 def test_verbose_counts_iterations(capsys):

@@ -44,6 +44,8 @@ class Dirichlet(ExponentialFamily):
     def interval(self, confidence_level=0.95):
         """Central interval of each probability, shape (..., K, 2)."""
         a = self.concentration
+        if a.shape[-1] == 1:  # nothing to share
+            return np.ones((*a.shape, 2))
         rest = np.maximum(self.total - a, np.finfo(np.float64).tiny)
         tail = 0.5 * (1.0 - confidence_level)
         ends = [stats.beta.ppf(q, a, rest) for q in (tail, 1.0 - tail)]

@@ -21,11 +21,9 @@ def as_generator(random_state):
     )
 
 
-def check_count(value, name):
+def check_count(value, name, what="the number of draws"):
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(
-            f"{name}={value!r} must be a positive integer: the number of draws."
-        )
+        raise ValueError(f"{name}={value!r} must be a positive integer: {what}.")
 
 
 def keeps_fit_on_error(method):

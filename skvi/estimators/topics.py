@@ -18,6 +18,7 @@ from sklearn.utils.validation import (
 from skvi._sklearn import Interval, StrOptions, fit_context
 from skvi.callbacks import fit_task
 from skvi.distributions.dirichlet import Dirichlet
+from skvi.distributions.product import Product
 from skvi.estimators.base import (
     VariationalEstimator,
     as_generator,
@@ -30,7 +31,6 @@ from skvi.estimators.topics_text import TopicTextMixin
 from skvi.inference.blocks import blas_threads
 from skvi.inference.drivers import StochasticState
 from skvi.inference.engine import Fit
-from skvi.inference.restarts import best_of
 from skvi.models.topics import (
     FAMILIES,
     Corpus,
@@ -43,6 +43,7 @@ from skvi.models.topics import (
 )
 
 MEBIBYTE = 2.0**20
+LARGEST_COUNT = 2.0**50
 FIRST_BLOCK_SWEEPS = 20  # of partial_fit, on the block that comes first
 
 
@@ -123,8 +124,8 @@ class VariationalTopicModel(
         seen so far.
 
     learning_decay : float, default=0.7
-        Of ``partial_fit``: the t-th call counts (learning_offset + t)^-learning_decay.
-        Above 0.5 and at most 1.
+        Of ``partial_fit``: a block that comes after t of its size has the weight
+        (learning_offset + t)^-learning_decay. Above 0.5 and at most 1.
 
     learning_offset : float, default=10.0
         Of ``partial_fit``: larger ones make early calls count less. At least 1.
@@ -134,8 +135,9 @@ class VariationalTopicModel(
 
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last fit: from its q(z) where X is the same
-        corpus, from its topics otherwise. `posterior` and priors may change, so a
-        structured fit can polish a mean-field one; its bound is then never lower.
+        corpus (of the same dtype), from its topics otherwise. `posterior` and priors
+        may change, so a structured fit can polish a mean-field one; its bound is then
+        never lower.
 
     n_jobs : int or None, default=None
         Number of threads over blocks of documents. The fit is the same for any. None is
@@ -231,6 +233,13 @@ class VariationalTopicModel(
     perplexity 0 to 1 % higher. A stored fit keeps its q(z), a number a nonzero count
     and topic, for joint draws and warm starts.
 
+    **Counts** are whole numbers: the structured bound is that of tokens. Others are
+    taken, fractions of tokens with them, but the bound is then an approximation, which
+    may lie above the evidence where counts are far below one.
+
+    **Order.** Documents work side by side in blocks, in the order of X, so another
+    order of rows may find another optimum. Any number of threads finds the same.
+
     **When to stop.** The bound and the held-out score can disagree late in a fit. A
     callback that watches ``score`` on other documents stops it early; see the user
     guide.
@@ -275,7 +284,7 @@ class VariationalTopicModel(
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "max_doc_iter": [Interval(Integral, 1, None, closed="left")],
         "block_size": [Interval(Integral, 1, None, closed="left")],
-        "memory_budget": [Interval(Real, 0.0, None, closed="left")],
+        "memory_budget": [Interval(Real, 0.0, None, closed="both")],
         "total_samples": [None, Interval(Real, 0.0, None, closed="neither")],
         "learning_decay": [Interval(Real, 0.5, 1.0, closed="right")],
         "learning_offset": [Interval(Real, 1.0, None, closed="left")],
@@ -351,12 +360,25 @@ class VariationalTopicModel(
         self : object
         """
         X = self._validate_corpus(X, reset=True)
-        corpus = Corpus(X, self.block_size)
+        fingerprint, block_size = _fingerprint(X), self.block_size
         priors = self._priors()
         if self.warm_start and hasattr(self, "_fitted_q"):
             priors = _with_learnt(priors, self._fitted_q.priors)
+            if fingerprint == self._fitted_fingerprint:
+                block_size = self._fitted_block_size  # q(z) is by position in blocks
+        corpus = Corpus(X, block_size)
         settings = self._settings(corpus)
-        as_attributes = TopicAttributes(corpus, _fingerprint(X))
+        family = FAMILIES[self.posterior]
+        n_samples = X.shape[0]
+        attributes = TopicAttributes(
+            self.posterior, block_size, n_samples, n_samples, fingerprint
+        )
+
+        def as_attributes(fit):
+            state = StochasticState(self.learning_decay, self.learning_offset)
+            state.statistics, state.n_steps = family.streamed(fit, corpus), 1
+            return attributes.attributes(fit, state)
+
         with (
             fit_task(self, X=X) as task,
             blas_threads(1),  # what BLAS multiplies here is small
@@ -366,27 +388,20 @@ class VariationalTopicModel(
                 def on_iteration(fit):
                     self._report(len(fit.path) - 1, fit.elbo)
                     with task.subtask("iteration") as iteration:
-                        iteration.attributes = lambda: as_attributes.attributes(fit)
+                        iteration.attributes = lambda: as_attributes(fit)
                     return iteration.stop
 
-                family = FAMILIES[self.posterior]
                 return family.fit(corpus, start, priors, settings, on_iteration)
 
-            start = self._given_start(corpus, priors, as_attributes.fingerprint)
+            start = self._given_start(corpus, priors, fingerprint)
             if start is not None:
                 fit = run(start)
             else:
-                fit = best_of(
-                    lambda rng: run(from_random_proportions(corpus, priors, rng)),
-                    self.n_init,
-                    as_generator(self.random_state),
-                )
-            self.__dict__.update(as_attributes.attributes(fit))
-            state = StochasticState(self.learning_decay, self.learning_offset)
-            state.statistics = FAMILIES[self.posterior].streamed(fit, corpus)
-            state.n_steps = 1  # a whole fit is one step
-            self._fitted_stream, self._fitted_total = state, X.shape[0]
-            self.n_samples_seen_ = X.shape[0]
+                fit = None
+                for rng in as_generator(self.random_state).spawn(self.n_init):
+                    new = run(from_random_proportions(corpus, priors, rng))
+                    fit = new if fit is None or new.elbo > fit.elbo else fit
+            self.__dict__.update(as_attributes(fit))
         if not (fit.converged or fit.stopped):
             warnings.warn(
                 f"The fit did not converge in max_iter={self.max_iter} passes over the "
@@ -404,8 +419,9 @@ class VariationalTopicModel(
 
         A step of stochastic variational inference: what the documents say of the
         topics, scaled up to the whole corpus, is blended with what those before said,
-        with the weight ``(learning_offset + t) ** -learning_decay`` for the t-th call.
-        The corpus has `total_samples` documents, or as many as have been seen.
+        with the weight ``(learning_offset + t) ** -learning_decay`` after t blocks of
+        this size, those of a ``fit`` included. The corpus has `total_samples`
+        documents, or as many as have been seen.
 
         Parameters
         ----------
@@ -421,22 +437,25 @@ class VariationalTopicModel(
             ``elbo_`` is then an estimate for the whole corpus.
         """
         first = not hasattr(self, "_fitted_q")
-        X = self._validate_corpus(X, reset=first)
-        corpus = Corpus(X, self.block_size)
+        if first:
+            X = self._validate_corpus(X, reset=True)
+        else:
+            X = self._validate_counts(X)
         n_seen = X.shape[0] + (0 if first else self.n_samples_seen_)
+        if X.nnz == 0:  # documents without words say nothing of topics
+            self.n_samples_seen_ = n_seen
+            return self
+        corpus = Corpus(X, self.block_size)
         total = self.total_samples or n_seen
         with fit_task(self, X=X) as task, blas_threads(1):
             model, q, state = self._stream(corpus, total)
             q = state.step(model, q, corpus, total / X.shape[0])
             terms = model.elbo_terms(state.statistics, q)
             fit = Fit(q, state.statistics, terms, [sum(terms.values())], state.n_steps)
-            as_attributes = TopicAttributes(corpus, None)
+            attributes = TopicAttributes(self.posterior, self.block_size, n_seen, total)
             with task.subtask("block") as step:
-                step.attributes = lambda: as_attributes.attributes(fit)
-            self.__dict__.update(as_attributes.attributes(fit))
-            self._fitted_stream = state
-            self._fitted_total = total
-            self.n_samples_seen_ = n_seen
+                step.attributes = lambda: attributes.attributes(fit, state)
+            self.__dict__.update(attributes.attributes(fit, state))
         return self
 
     def _stream(self, corpus, total):
@@ -453,12 +472,21 @@ class VariationalTopicModel(
             model, q = family.stream(start.counts, priors, settings)
             return model, q, StochasticState(decay, offset)
         self._check_same_shape()
+        if self.posterior != self._fitted_posterior:
+            raise ValueError(
+                f"posterior={self.posterior!r} differs from that of the documents "
+                f"before ({self._fitted_posterior!r}): partial_fit goes on with one; "
+                "call fit to start anew."
+            )
         q = self._fitted_q
         priors = _with_learnt(priors, q.priors)
         model, q = family.stream(q.expected_counts(), priors, settings)
         state = self._fitted_stream.copy()
         state.decay, state.offset = decay, offset
         state.statistics = state.statistics.scaled(total / self._fitted_total)
+        # What was fitted before counts as blocks of this one's size.
+        n_before = round(self.n_samples_seen_ / corpus.n_documents)
+        state.n_steps = max(state.n_steps, n_before)
         return model, q, state
 
     def _settings(self, corpus):
@@ -532,7 +560,8 @@ class VariationalTopicModel(
         proportions : ndarray of shape (n_documents, n_components)
             Posterior means; rows sum to one. A document without words has the prior's.
         """
-        X, corpus, folded = self._fold(X)
+        X = self._validate_counts(X)
+        corpus, folded = self._fold(X)
         mean = Dirichlet(corpus.restored(folded.concentration)).mean
         return mean.astype(X.dtype)
 
@@ -553,7 +582,7 @@ class VariationalTopicModel(
             ``posterior="structured"`` each is the one of the posterior's mean and total
             variance.
         """
-        _, corpus, folded = self._fold(X)
+        corpus, folded = self._fold(self._validate_counts(X))
         return Dirichlet(corpus.restored(folded.concentration))
 
     def responsibilities(self, x):
@@ -570,8 +599,8 @@ class VariationalTopicModel(
             Posterior probabilities of the topics for the tokens of each word that
             occurs, words in the order of their columns; rows sum to one.
         """
-        if not sparse.issparse(x):
-            x = np.atleast_2d(np.asarray(x))
+        if np.ndim(x) == 1 and not sparse.issparse(x):
+            x = np.asarray(x)[None]
         elif x.ndim == 1:
             x = x.reshape(1, -1)
         if x.shape[0] != 1:
@@ -579,7 +608,7 @@ class VariationalTopicModel(
                 f"x has {x.shape[0]} rows; responsibilities are those of the words of "
                 "one document, so pass one row, such as X[[0]]."
             )
-        _, corpus, folded = self._fold(x)
+        corpus, folded = self._fold(self._validate_counts(x))
         return folded.assignments.all(corpus)
 
     def score(self, X, y=None):
@@ -609,7 +638,8 @@ class VariationalTopicModel(
                 f"X has {X.shape[0]} document(s), none of two words or more: no half "
                 "predicts another. Score longer documents."
             )
-        theta = self.doc_topic_posterior(observed).mean
+        corpus, folded = self._fold(observed)
+        theta = Dirichlet(corpus.restored(folded.concentration)).mean
         topics = np.ascontiguousarray(self.components_.T)
         return completion.log_predictive(hidden, theta, topics) / float(n_hidden)
 
@@ -636,22 +666,34 @@ class VariationalTopicModel(
             raise ValueError(
                 f"method={method!r} is not known; use 'document_completion' or 'elbo'."
             )
-        X, corpus, folded = self._fold(X)
+        corpus, folded = self._fold(self._validate_counts(X))
         if corpus.n_tokens == 0.0:
             raise ValueError("X holds no word at all, so no token has a probability.")
         return float(np.exp(-folded.bound / corpus.n_tokens))
 
     def _fold(self, X):
-        X = self._validate_counts(X)
+        """(corpus, local posteriors) of documents whose counts are checked."""
         corpus = Corpus(X, self.block_size)
         with blas_threads(1):
-            return X, corpus, self._fitted_q.fold(corpus, self.n_jobs)
+            return corpus, self._fitted_q.fold(corpus, self.n_jobs)
 
     # -- the posterior -----------------------------------------------------------------
 
     @property
     def _n_features_out(self):
         return self.components_.shape[0]
+
+    @property
+    def topic_word_(self):
+        """The posterior of the topics."""
+        check_is_fitted(self)
+        return self._fitted_q.law()
+
+    @property
+    def posterior_(self):
+        """The posterior, of the variable ``topics``."""
+        check_is_fitted(self)
+        return Product({"topics": self._fitted_q.law()})
 
     @property
     def components_std_(self):
@@ -715,7 +757,7 @@ class VariationalTopicModel(
     def _posterior_on(self, X):
         """(posterior with the documents of X, their corpus)."""
         X = self._validate_counts(X)
-        corpus = Corpus(X, self.block_size)
+        corpus = Corpus(X, self._fitted_block_size)
         if self._fitted_fingerprint == _fingerprint(X):
             return self._fitted_q, corpus
         return self._fitted_q.settled_on(corpus, self.n_jobs), corpus
@@ -737,6 +779,12 @@ class VariationalTopicModel(
         own = sparse.csr_array(X, copy=sparse.issparse(X))
         own.sum_duplicates()
         own.eliminate_zeros()
+        largest = own.data.max(initial=0.0)
+        if largest > LARGEST_COUNT:
+            raise ValueError(
+                f"X has the count {largest:g}; counts above {LARGEST_COUNT:g} are not "
+                "exact in floating point. Divide X by a common factor."
+            )
         return own
 
     def _validate_corpus(self, X, reset):

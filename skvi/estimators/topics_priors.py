@@ -4,6 +4,11 @@ import numpy as np
 
 from skvi.models.topics import Priors
 
+SMALLEST, LARGEST = (
+    1e-10,
+    1e10,
+)  # beyond, the digamma function cancels or is all there is
+
 
 def resolve_priors(doc_topic_prior, topic_word_prior, n_components, n_words):
     """Priors of K topics over n_words words, or an error that says what is wrong."""
@@ -54,11 +59,12 @@ def _positive(value, name, shapes):
         raise ValueError(
             f"{name} has shape {array.shape}; it must have one of the shapes {allowed}."
         )
-    if not (np.all(np.isfinite(array)) and np.all(array > 0.0)):
-        worst = array[~(np.isfinite(array) & (array > 0.0))].ravel()[0]
+    allowed = np.isfinite(array) & (array >= SMALLEST) & (array <= LARGEST)
+    if not np.all(allowed):
         raise ValueError(
-            f"{name} has the value {worst}; all of it must be positive and finite. A "
-            "word that a topic must not have takes a small number, such as 1e-4."
+            f"{name} has the value {array[~allowed].ravel()[0]}; all of it must be "
+            f"positive, from {SMALLEST:g} to {LARGEST:g}. A word that a topic must not "
+            "have takes a small number, such as 1e-4."
         )
     return array
 

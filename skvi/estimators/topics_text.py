@@ -29,7 +29,7 @@ class TopicTextMixin:
             there are no names.
         """
         check_is_fitted(self)
-        check_count(n, "n")
+        check_count(n, "n", "words a topic")
         names = feature_names
         if names is None:
             names = getattr(self, "feature_names_in_", np.arange(self.n_features_in_))
@@ -67,11 +67,13 @@ class TopicTextMixin:
            collocation extraction. GSCL.
         """
         check_is_fitted(self)
-        check_count(n, "n")
-        if n < 2:
-            raise ValueError(f"n={n} leaves no pair of words; use 2 or more.")
+        check_count(n, "n", "words a topic")
+        if min(n, self.n_features_in_) < 2:
+            raise ValueError(
+                f"n={n} of {self.n_features_in_} word(s) leaves no pair; it takes 2."
+            )
         seen = (self._validate_counts(X) > 0).astype(np.float64).tocsc()
-        out = np.empty(self.n_components)
+        out = np.empty(len(self.components_))
         for k, top in enumerate(self._top(n)):
             columns = sparse.csc_array(seen[:, top])
             together = (columns.T @ columns).toarray() / seen.shape[0]

@@ -27,8 +27,11 @@ def blas_threads(size):
     return _threadpools().limit(limits=1, user_api="blas")
 
 
-def run_parallel(function, items, n_jobs=None):
+def run_parallel(function, items, n_jobs=None, shared_memory=False):
     """``[function(item) for item in items]`` on joblib workers.
+
+    With ``shared_memory`` the function writes into arrays of the caller, so workers are
+    threads whatever the backend.
 
     Threads are preferred (the work is BLAS and nogil kernels), no backend is fixed, so
     ``joblib.parallel_config(backend=...)`` moves the same code to a cluster. Inside
@@ -40,7 +43,7 @@ def run_parallel(function, items, n_jobs=None):
         return [function(item) for item in items]
     backend, _ = get_active_backend(prefer="threads")
     with _threadpools().limit(limits=1, user_api="blas"):
-        if isinstance(backend, ThreadingBackend):
+        if shared_memory or isinstance(backend, ThreadingBackend):
             # joblib looks for results every 10 ms: longer than many a pass takes.
             with ThreadPoolExecutor(n_workers) as pool:
                 return list(pool.map(function, items))
@@ -52,12 +55,14 @@ def run_parallel(function, items, n_jobs=None):
 def run_in_turn(function, items, n_jobs=None):
     """Yield ``(item, function(item))``, holding no more results than there are workers.
 
-    For results that are large, to be added to something in the order of the items.
+    For results that are large, to be added to something in the order of the items. The
+    function may write into arrays of the caller.
     """
     width = effective_n_jobs(n_jobs)
     for first in range(0, len(items), width):
         group = items[first : first + width]
-        yield from zip(group, run_parallel(function, group, n_jobs))
+        found = run_parallel(function, group, n_jobs, shared_memory=True)
+        yield from zip(group, found)
 
 
 def sum_over(function, items, n_jobs=None):

@@ -54,8 +54,6 @@ class Convergence:
 
     def distance_left(self, q, plain):
         """Estimated distance, in posterior sds, of q from the fixed point."""
-        if np.isinf(self.distance_tol):
-            return np.inf  # not asked for
         step = q.distance(plain)
         if self.last is None:
             left = 0.0 if step == 0.0 else np.inf
@@ -139,11 +137,15 @@ def climb(
             elbo = sum(terms.values())
         path.append(float(elbo))
         last = iteration == max_iter
-        # The convergence test looks a step ahead; other drivers stay where q is.
-        plain = q if last and not driver.monotone else driver.advance(q, statistics)
-        converged = driver.monotone and convergence.reached(
-            path, convergence.distance_left(q, plain)
-        )
+        # The convergence test looks a step ahead where distance is asked for.
+        ahead = driver.monotone and np.isfinite(distance_tol)
+        converged = driver.monotone and not ahead and convergence.reached(path, np.inf)
+        plain = q
+        if ahead or not (last or converged):
+            plain = driver.advance(q, statistics)
+        if ahead:
+            left = convergence.distance_left(q, plain)
+            converged = convergence.reached(path, left)
         fit = Fit(q, statistics, terms, path, max(1, iteration), converged)
         fit.stopped = on_iteration is not None and bool(on_iteration(fit))
         if converged or fit.stopped or last:

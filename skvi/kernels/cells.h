@@ -30,6 +30,12 @@
 #define SKVI_VECTORISED
 #endif
 
+#if defined(__GNUC__) || defined(_MSC_VER)
+#define SKVI_RESTRICT __restrict
+#else
+#define SKVI_RESTRICT
+#endif
+
 /* exp for |x| < 700 and log for normal x > 0, to a few ulp: without branches. */
 static inline double skvi_exp(double x)
 {
@@ -54,7 +60,7 @@ static inline double skvi_exp(double x)
     p = p * r + 0.5;
     p = p * r + 1.0;
     p = p * r + 1.0;
-    bits = (int64_t)((int32_t)n + 1023) << 52;
+    bits = (int64_t)((uint64_t)((int32_t)n + 1023) << 52);
     memcpy(&scale, &bits, sizeof scale);
     return p * scale;
 }
@@ -66,7 +72,7 @@ static inline double skvi_log(double x)
     memcpy(&bits, &x, sizeof bits);
     /* mantissa in [sqrt(1/2), sqrt(2)) */
     exponent = ((bits - 0x3FE6A09E667F3BCDLL) >> 52);
-    bits -= exponent << 52;
+    bits = (int64_t)((uint64_t)bits - ((uint64_t)exponent << 52));
     memcpy(&m, &bits, sizeof m);
     n = (double)(int32_t)exponent;
     z = (m - 1.0) / (m + 1.0);
@@ -184,7 +190,7 @@ SKVI_VECTORISED static void skvi_log_array(int64_t n, const double *x, double *o
 
 /* table += c (log(1 - r u) + the first powers of r u), which powers[] hold. */
 SKVI_VECTORISED static void skvi_log_factor(
-    int64_t J, double c, double r, const double *restrict u, double *restrict table)
+    int64_t J, double c, double r, const double *SKVI_RESTRICT u, double *SKVI_RESTRICT table)
 {
     int64_t j;
     for (j = 0; j < J; j++) {
@@ -198,8 +204,8 @@ SKVI_VECTORISED static void skvi_log_factor(
 
 /* log_g = table - the first powers; powers[m] = sum c r^(m + 1). */
 SKVI_VECTORISED static void skvi_log_generating(
-    int64_t J, const double *restrict u, const double *restrict table,
-    const double *restrict powers, double *restrict log_g)
+    int64_t J, const double *SKVI_RESTRICT u, const double *SKVI_RESTRICT table,
+    const double *SKVI_RESTRICT powers, double *SKVI_RESTRICT log_g)
 {
     int64_t j;
     const double p1 = powers[0], p2 = powers[1] / 2, p3 = powers[2] / 3;
@@ -216,10 +222,10 @@ SKVI_VECTORISED static void skvi_log_generating(
  * (later e^-t - w) / t for w = e^{-a t} (x e^-t / u - (G - P0) scale), where scale is 1
  * at t < 1 and 1 / u beyond: the two forms are equal, and each rounds well. */
 SKVI_VECTORISED static double skvi_expect_count(
-    int64_t J, double a, double mean, double p0, const double *restrict t,
-    const double *restrict weight, const double *restrict weight_t,
-    const double *restrict odds, const double *restrict scale,
-    const double *restrict log_g, double linear, double *slope)
+    int64_t J, double a, double mean, double p0, const double *SKVI_RESTRICT t,
+    const double *SKVI_RESTRICT weight, const double *SKVI_RESTRICT weight_t,
+    const double *SKVI_RESTRICT odds, const double *SKVI_RESTRICT scale,
+    const double *SKVI_RESTRICT log_g, double linear, double *slope)
 {
     int64_t j;
     double value = 0.0, down = 0.0;
@@ -240,11 +246,29 @@ SKVI_VECTORISED static double skvi_expect_count(
     return (mean - (1.0 - p0)) * linear - value + (1.0 - p0) * skvi_log(a);
 }
 
+/* The same for counts with a mean so large that n stays close to it: the first terms of
+ * the expansion about the mean, by cumulants. What is left is of order 1 / mean^2. */
+static double skvi_expect_huge_count(double a, const double *powers, double *slope)
+{
+    const double m = powers[0], x = a + m, i = 1.0 / x;
+    const double v = m - powers[1];
+    const double k3 = m - 3.0 * powers[1] + 2.0 * powers[2];
+    const double k4 = m - 7.0 * powers[1] + 12.0 * powers[2] - 6.0 * powers[3];
+    const double m4 = k4 + 3.0 * v * v;
+    /* derivatives of digamma */
+    const double d1 = i * (1.0 + i * (1.0 / 2 + i / 6));
+    const double d2 = -i * i * (1.0 + i * (1.0 + i / 2));
+    const double d3 = i * i * i * (2.0 + i * (3.0 + 2.0 * i));
+    const double d4 = -i * i * i * i * (6.0 + 12.0 * i);
+    *slope = skvi_digamma(x) - skvi_digamma(a) + v * d2 / 2 + k3 * d3 / 6 + m4 * d4 / 24;
+    return skvi_lgamma(x) - skvi_lgamma(a) + v * d1 / 2 + k3 * d2 / 6 + m4 * d3 / 24;
+}
+
 /* part[j] and moments[m] of the expected log count without one token; see counts.pyx */
 SKVI_VECTORISED static void skvi_log_count_parts(
-    int64_t J, double a, const double *restrict t, const double *restrict u,
-    const double *restrict weight_t, const double *restrict log_g,
-    double *restrict part, double *restrict correction, double *restrict moments)
+    int64_t J, double a, const double *SKVI_RESTRICT t, const double *SKVI_RESTRICT u,
+    const double *SKVI_RESTRICT weight_t, const double *SKVI_RESTRICT log_g,
+    double *SKVI_RESTRICT part, double *SKVI_RESTRICT correction, double *SKVI_RESTRICT moments)
 {
     int64_t j;
     double k = 0.0;
@@ -279,7 +303,7 @@ SKVI_VECTORISED static void skvi_log_count_parts(
 }
 
 SKVI_VECTORISED static double skvi_divided(
-    int64_t J, double r, const double *restrict u, const double *restrict part)
+    int64_t J, double r, const double *SKVI_RESTRICT u, const double *SKVI_RESTRICT part)
 {
     int64_t j;
     double total = 0.0;

@@ -1,24 +1,37 @@
 /* Loops that exist in both precisions; see cells.h. */
 
-/* acc += c / norm * row with norm = theta . row, which is returned. */
-SKVI_VECTORISED static REAL NAME(skvi_share)(
-    int64_t K, const REAL *restrict theta, const REAL *restrict row, REAL c,
-    REAL *restrict acc)
+/* For the cells of a document, acc += c / norm * row with norm = theta . row. */
+SKVI_VECTORISED static void NAME(skvi_round)(
+    int64_t K, int64_t n_cells, const int *SKVI_RESTRICT words,
+    const REAL *SKVI_RESTRICT counts, const REAL *SKVI_RESTRICT theta,
+    const REAL *SKVI_RESTRICT topics, REAL *SKVI_RESTRICT acc)
 {
-    int64_t k;
-    REAL norm = 0, scale;
-    for (k = 0; k < K; k++)
-        norm += theta[k] * row[k];
-    scale = c / norm;
-    for (k = 0; k < K; k++)
-        acc[k] += scale * row[k];
-    return norm;
+    int64_t first, i, k;
+    /* some cells at a time: their norms do not wait for each other */
+    for (first = 0; first < n_cells; first += 8) {
+        const int64_t n = n_cells - first < 8 ? n_cells - first : 8;
+        REAL scale[8];
+        for (i = 0; i < n; i++) {
+            const REAL *row = topics + words[first + i] * K;
+            REAL norm = 0;
+            for (k = 0; k < K; k++)
+                norm += theta[k] * row[k];
+            scale[i] = norm;
+        }
+        for (i = 0; i < n; i++)
+            scale[i] = counts[first + i] / scale[i];
+        for (i = 0; i < n; i++) {
+            const REAL *row = topics + words[first + i] * K;
+            for (k = 0; k < K; k++)
+                acc[k] += scale[i] * row[k];
+        }
+    }
 }
 
 /* total += c r, with r = theta * row / norm; returns norm. */
 SKVI_VECTORISED static REAL NAME(skvi_assign)(
-    int64_t K, const REAL *restrict theta, const REAL *restrict row, REAL c,
-    REAL *restrict acc, double *restrict total)
+    int64_t K, const REAL *SKVI_RESTRICT theta, const REAL *SKVI_RESTRICT row, REAL c,
+    REAL *SKVI_RESTRICT acc, double *SKVI_RESTRICT total)
 {
     int64_t k;
     REAL norm = 0, scale;
@@ -36,8 +49,8 @@ SKVI_VECTORISED static REAL NAME(skvi_assign)(
 /* One CVB0 update of a cell of c tokens whose shares are kept in r: the counts of its
  * document and of its word, priors included, less one token's own share. */
 SKVI_VECTORISED static void NAME(skvi_cvb0)(
-    int64_t K, REAL c, const REAL *restrict inverse_total, REAL *restrict document,
-    REAL *restrict word, REAL *restrict r, REAL *restrict work)
+    int64_t K, REAL c, const REAL *SKVI_RESTRICT inverse_total, REAL *SKVI_RESTRICT document,
+    REAL *SKVI_RESTRICT word, REAL *SKVI_RESTRICT r, REAL *SKVI_RESTRICT work)
 {
     int64_t k;
     REAL norm = 0, scale;
@@ -63,8 +76,8 @@ SKVI_VECTORISED static void NAME(skvi_cvb0)(
 
 /* As skvi_share, with squares += c r^2 / theta^2 beside it. */
 SKVI_VECTORISED static REAL NAME(skvi_share_squares)(
-    int64_t K, const REAL *restrict theta, const REAL *restrict row, REAL c,
-    REAL *restrict acc, REAL *restrict squares)
+    int64_t K, const REAL *SKVI_RESTRICT theta, const REAL *SKVI_RESTRICT row, REAL c,
+    REAL *SKVI_RESTRICT acc, REAL *SKVI_RESTRICT squares)
 {
     int64_t k;
     REAL norm = 0, scale;
@@ -81,9 +94,9 @@ SKVI_VECTORISED static REAL NAME(skvi_share_squares)(
 
 /* As skvi_assign, with the squares of the shares beside the shares. */
 SKVI_VECTORISED static REAL NAME(skvi_assign_squares)(
-    int64_t K, const REAL *restrict theta, const REAL *restrict row, REAL c,
-    REAL *restrict acc, REAL *restrict squares, double *restrict total,
-    double *restrict total_squares)
+    int64_t K, const REAL *SKVI_RESTRICT theta, const REAL *SKVI_RESTRICT row, REAL c,
+    REAL *SKVI_RESTRICT acc, REAL *SKVI_RESTRICT squares, double *SKVI_RESTRICT total,
+    double *SKVI_RESTRICT total_squares)
 {
     int64_t k;
     REAL norm = 0, scale;
@@ -102,8 +115,8 @@ SKVI_VECTORISED static REAL NAME(skvi_assign_squares)(
 
 /* r = theta * row / (theta . row) */
 SKVI_VECTORISED static void NAME(skvi_normalise)(
-    int64_t K, const REAL *restrict theta, const REAL *restrict row,
-    REAL *restrict r)
+    int64_t K, const REAL *SKVI_RESTRICT theta, const REAL *SKVI_RESTRICT row,
+    REAL *SKVI_RESTRICT r)
 {
     int64_t k;
     REAL norm = 0, scale;
@@ -118,7 +131,7 @@ SKVI_VECTORISED static void NAME(skvi_normalise)(
 
 /* powers[m] += c r^(m + 1), each of length K */
 SKVI_VECTORISED static void NAME(skvi_power_sums)(
-    int64_t K, double c, const REAL *restrict r, double *restrict powers)
+    int64_t K, double c, const REAL *SKVI_RESTRICT r, double *SKVI_RESTRICT powers)
 {
     int64_t k;
     for (k = 0; k < K; k++) {
@@ -139,7 +152,7 @@ SKVI_VECTORISED static void NAME(skvi_power_sums)(
 }
 
 /* The sum of c r log r of a cell. */
-SKVI_VECTORISED static double NAME(skvi_sum_xlogx)(int64_t K, const REAL *restrict r)
+SKVI_VECTORISED static double NAME(skvi_sum_xlogx)(int64_t K, const REAL *SKVI_RESTRICT r)
 {
     int64_t k;
     double total = 0.0;

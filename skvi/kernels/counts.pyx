@@ -38,6 +38,7 @@ cdef extern from "cells.h" nogil:
     double skvi_expect_count(
         int64_t, double, double, double, const double*, const double*, const double*,
         const double*, const double*, const double*, double, double*)
+    double skvi_expect_huge_count(double, const double*, double*)
     void skvi_log_count_parts(
         int64_t, double, const double*, const double*, const double*, const double*,
         double*, double*, double*)
@@ -50,6 +51,8 @@ cdef extern from "cells.h" nogil:
 cdef double TINY = 1e-3
 cdef double SMALL = 0.02  # r^7 / 7, the first power left out, is below 2e-13
 cdef double SURE = 1.0 - 1e-12  # a share of exactly 1 would be divided by
+cdef double HUGE = 1e4  # a mean from which four cumulants are enough,
+cdef double FIRM = 300.0  # and a prior from which they are for any mean
 cdef double LARGE = 200.0  # a mean from which G is gone where u is not small
 
 
@@ -169,7 +172,9 @@ def expect(
                     continue
                 p0 = generating(K, k, &powers[g, 0, 0], &table[g, k, 0], nodes,
                                 far_nodes, column, log_g, &large)
-                if large:
+                if column[0] > HUGE or prior[row, k] > FIRM:
+                    value[k] += skvi_expect_huge_count(prior[row, k], column, &step)
+                elif large:
                     value[k] += skvi_expect_count(
                         far_nodes.shape[1], prior[row, k], column[0], p0,
                         &far_nodes[0, 0], &far_nodes[2, 0], &far_nodes[3, 0],
@@ -216,7 +221,7 @@ def add_log_counts(
                 a = prior[row, k]
                 p0 = generating(K, k, &powers[g, 0, 0], &table[g, k, 0], nodes,
                                 far_nodes, column, log_g, &large)
-                if large:
+                if large or a > FIRM:
                     for i in range(indptr[g], indptr[g + 1]):
                         r = shares[i, k]
                         mean = a + column[0] - r

@@ -43,7 +43,7 @@ from skvi.models.topics.sweeps import Counts, tied_pass
 
 SHORTEST, LONGEST = 2.0**-8, 1.5  # steps to the fixed point; above 1 beyond it
 FOLD_ROUNDS = 500
-FOLD_TOL = {"float32": 1e-5, "float64": 1e-9}
+FOLD_TOL = {"float32": 1e-6, "float64": 1e-9}
 
 
 class CollapsedPosterior(Distribution):
@@ -73,8 +73,7 @@ class CollapsedPosterior(Distribution):
     def law(self):
         """The law of the topics, (K, n_words), by the moments of their counts."""
         mean, squares = self.counts.mean.T, self.counts.squares.T
-        eta = np.broadcast_to(self.priors.topics.T, mean.shape)
-        return DirichletOfCounts(eta, mean, mean - squares)
+        return DirichletOfCounts(self.priors.topics.T, mean, mean - squares)
 
     def expect(self):
         return {"topics": self.law().expect()}
@@ -93,11 +92,6 @@ class CollapsedPosterior(Distribution):
 
     # -- documents ---------------------------------------------------------------------
 
-    def point(self, words=slice(None)):
-        """E[phi] of some words, (n, K)."""
-        totals = self.counts.mean.sum(axis=0) + self.priors.topic_total
-        return (self.counts.mean[words] + self.priors.rows(words)) / totals
-
     def fold(self, corpus, n_jobs=None):
         """The local posterior of documents, topics held at their expectation.
 
@@ -108,20 +102,21 @@ class CollapsedPosterior(Distribution):
         alpha = priors.documents
         weights = alpha + corpus.lengths[:, None] / K
         mean, squares = np.zeros((2, corpus.n_documents, K))
+        tiny = np.finfo(np.float64).tiny
+        topics = np.maximum(np.ascontiguousarray(self.law().mean.T), tiny)
+        scaled = topics / topics.max(axis=1, keepdims=True)
 
         def settle(block):
             local = weights[block.documents]
-            topics = self.point(block.vocabulary)
-            topics /= topics.max(axis=1, keepdims=True, initial=0.0)
             tol = FOLD_TOL[block.counts.dtype.name]
-            _, _, counts = tied_pass(block, topics, priors, local, FOLD_ROUNDS, tol)
+            _, _, counts = tied_pass(
+                block, scaled[block.vocabulary], priors, local, FOLD_ROUNDS, tol
+            )
             weights[block.documents] = local
             mean[block.documents], squares[block.documents] = counts
 
-        run_parallel(settle, corpus.blocks, n_jobs)
+        run_parallel(settle, corpus.blocks, n_jobs, shared_memory=True)
         dtype = corpus.dtype
-        topics = self.point()
-        scaled = topics / topics.max(axis=1, keepdims=True)
         tied = Tied(weights.astype(dtype), scaled.astype(dtype))
         bound = log_prior_of_counts(corpus.lengths, priors)
         log_topics = np.log(topics)
@@ -136,6 +131,10 @@ class CollapsedPosterior(Distribution):
         bound += sum(run_parallel(evaluate, document_chunks(corpus), n_jobs))
         law = DirichletOfCounts(alpha, mean, mean - squares, known_total=True)
         return Folded(corpus, law.matched().concentration, float(bound), tied)
+
+    def frozen(self):
+        """The posterior itself, which never changes."""
+        return self
 
     def settled_on(self, corpus, n_jobs=None):
         raise ValueError(

@@ -5,6 +5,16 @@ from functools import cached_property
 
 import numpy as np
 
+VECTOR = 8  # numbers that a vector unit takes at once, or a multiple of that
+
+
+def padded(topics):
+    """Rows with zeros added to a whole number of vectors, as kernels like them."""
+    missing = -topics.shape[1] % VECTOR
+    if missing == 0:
+        return np.ascontiguousarray(topics)
+    return np.pad(topics, ((0, 0), (0, missing)))
+
 
 @dataclass(frozen=True)
 class Block:

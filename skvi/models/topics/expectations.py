@@ -278,8 +278,10 @@ class LogCounts:
             laws.add_log_counts(rows_of(self.eta, chunk), part)
             out[cells] += part
 
-        run_parallel(documents, document_chunks(corpus), self.n_jobs)
-        run_parallel(words, word_chunks(corpus), self.n_jobs)
+        run_parallel(
+            documents, document_chunks(corpus), self.n_jobs, shared_memory=True
+        )
+        run_parallel(words, word_chunks(corpus), self.n_jobs, shared_memory=True)
         return out
 
     def averages(self):

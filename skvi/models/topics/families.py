@@ -23,7 +23,7 @@ from skvi.models.topics.stream import (
 )
 from skvi.models.topics.sweeps import StoredSweeps, TiedSweeps
 
-FIRST_SWEEPS = 10  # before the bound is looked at for the first time
+FIRST_SWEEPS = 20  # before the bound is looked at for the first time
 SWEEPS = 20  # between two looks at it
 MEMO = 20e6  # bytes of statistics that the shares of a memoised fit remember
 CELL_COPIES = 3  # q(z) of before and after a step, and where the step leads
@@ -202,7 +202,7 @@ class StructuredFamily:
             assignments = tied(priors, 0)
             if stored:
                 assignments = Stored(assignments.all(corpus))
-            journey.n_passes = min(FIRST_SWEEPS, settings.max_iter)
+            journey.n_passes = min(FIRST_SWEEPS, settings.max_iter // 2)
             assignments = moved(assignments, priors, journey.n_passes)
         else:
             assignments = start.posterior.assignments_on(corpus)

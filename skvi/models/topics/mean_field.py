@@ -29,6 +29,7 @@ from skvi.inference.blocks import run_in_turn
 from skvi.kernels import documents
 from skvi.models.base import Model, Statistics
 from skvi.models.topics.assignments import Tied
+from skvi.models.topics.corpus import padded
 from skvi.models.topics.draws import Tokens, dirichlet_log_density, sample_dirichlet
 from skvi.models.topics.folded import Folded
 from skvi.models.topics.priors import (
@@ -120,10 +121,6 @@ class MeanFieldPosterior(Distribution):
 
     # -- documents ---------------------------------------------------------------------
 
-    def point(self, words=slice(None)):
-        """E[phi] of some words, (n, K)."""
-        return self.topics(words) / self.totals
-
     def begun(self, corpus):
         """The same topics, with the documents of a corpus at the beginning."""
         K = self.counts.shape[1]
@@ -138,6 +135,12 @@ class MeanFieldPosterior(Distribution):
         local = energy_of_words(values["counts"], q) + values["energy"]
         local += log_prior_of_proportions(values, priors) + statistics.entropy
         return Folded(corpus, q.concentration, float(local), q.assignments_on(corpus))
+
+    def frozen(self):
+        """A copy whose documents do not move with later passes."""
+        if self.concentration is None:
+            return self
+        return MeanFieldPosterior(self.counts, self.priors, self.concentration.copy())
 
     def settled_on(self, corpus, n_jobs=None):
         """The same topics, with the documents of a corpus run to tolerance."""
@@ -246,15 +249,15 @@ class MeanFieldTopics(Model):
         topics = q.mean_log(block.vocabulary)
         topics -= topics.max(axis=1, keepdims=True, initial=-np.inf)
         np.maximum(np.exp(topics, out=topics), floor, out=topics)
-        topics = topics.astype(dtype, copy=False)
-        assigned = np.zeros(topics.shape)
+        rows = padded(topics.astype(dtype, copy=False))
+        assigned = np.zeros(rows.shape)
         terms = np.empty((len(block.indptr) - 1, 2))
         concentration = q.concentration[block.documents]
         documents.mean_field(
             block.indptr,
             block.words,
             block.counts,
-            topics,
+            rows,
             q.priors.documents,
             concentration,
             self.max_rounds,
@@ -263,14 +266,15 @@ class MeanFieldTopics(Model):
             assigned,
             terms,
             np.empty(K),
-            np.empty((2, K), dtype),
+            np.empty((2, rows.shape[1]), dtype),
         )
+        assigned = np.ascontiguousarray(assigned[:, :K])
         q.concentration[block.documents] = concentration
         totals = concentration.sum(axis=1)
         mean_log = digamma(concentration) - digamma(totals)[:, None]
         log_gamma = gammaln(concentration).sum(axis=1) - gammaln(totals)
         entropy = terms[:, 0].sum() - terms[:, 1].sum()
-        entropy -= np.sum(assigned * log(topics))
+        entropy -= np.sum(assigned * log(rows[:, :K]))
         entropy += np.sum(log_gamma) - np.sum((concentration - 1.0) * mean_log)
         values = {
             "mean_log": mean_log.sum(axis=0),

@@ -13,6 +13,7 @@ from sklearn.utils import gen_even_slices
 from skvi.inference.blocks import run_in_turn, run_parallel
 from skvi.kernels import documents
 from skvi.models.topics.assignments import Stored, Tied
+from skvi.models.topics.corpus import padded
 
 N_PARALLEL = 4  # blocks of documents at once; they do not see each other's moves
 MEMORY = 22e6  # bytes of counts that the shares of streaming sweeps remember
@@ -80,7 +81,9 @@ class StoredSweeps:
             for first in groups:
                 inverse = (1.0 / totals).astype(dtype)
                 group = corpus.blocks[first : first + N_PARALLEL]
-                for block, move in zip(group, run_parallel(sweep, group, self.n_jobs)):
+                for block, move in zip(
+                    group, run_parallel(sweep, group, self.n_jobs, shared_memory=True)
+                ):
                     topics[block.vocabulary] += move
                     totals = totals + move.sum(axis=0, dtype=np.float64)
         return Stored(shares)
@@ -176,13 +179,14 @@ def tied_pass(block, topics, priors, weights, max_rounds, tol=1e-6):
     """
     dtype = block.counts.dtype
     K = topics.shape[1]
+    topics = padded(topics.astype(dtype, copy=False))
     assigned, squares = np.zeros(topics.shape), np.zeros(topics.shape)
     by_document = np.empty((2, len(weights), K))
     documents.tied(
         block.indptr,
         block.words,
         block.counts,
-        topics.astype(dtype),
+        topics,
         priors.documents,
         weights,
         max_rounds,
@@ -190,6 +194,6 @@ def tied_pass(block, topics, priors, weights, max_rounds, tol=1e-6):
         assigned,
         squares,
         by_document,
-        np.empty((3, K), dtype),
+        np.empty((3, topics.shape[1]), dtype),
     )
-    return assigned, squares, by_document
+    return assigned[:, :K], squares[:, :K], by_document
