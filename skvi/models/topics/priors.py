@@ -117,6 +117,8 @@ def maximum_likelihood(mean_log, start, floor=SMALLEST):
 
 def symmetric_maximum_likelihood(mean_log, n, start):
     """As `maximum_likelihood` for n equal entries with the average ``mean_log``."""
+    if n == 1:
+        return start  # one entry is one, whatever eta
     eta = np.clip(start, SMALLEST, LARGEST)
 
     def objective(e):
