@@ -56,9 +56,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 import skvi
 from skvi import VariationalTopicModel
 from skvi.callbacks import StopWhen
-from skvi.models.topics import Corpus as TopicCorpus
-from skvi.models.topics import Priors
-from skvi.models.topics.mean_field import MeanFieldPosterior, MeanFieldTopics
+from skvi.kernels import documents as document_kernels
+from skvi.models.topics.corpus import Corpus as TopicCorpus
+from skvi.models.topics.corpus import padded
 
 DATA = os.environ.get("SKVI_DATA")
 CORPORA = ("ap", "news20", "poliblog5k")
@@ -578,23 +578,42 @@ def skvi_documents(X, concentration, tol):
     length go together, and the longest sets the tolerance of all.
     """
     K = len(concentration)
-    priors = Priors(np.full(K, ALPHA), np.full((1, 1), ETA), X.shape[1])
-    counts = np.ascontiguousarray(concentration.T) - ETA
+    topics = np.exp(expected_log_topics(concentration)).T
+    topics = padded((topics / topics.max(axis=1, keepdims=True)).astype(X.dtype))
     order = np.argsort(np.asarray(X.sum(axis=1)).ravel(), kind="stable")
     pieces = []
     for rows in np.array_split(order, 64):
         corpus = TopicCorpus(X[rows], 512)
-        q = MeanFieldPosterior(counts, priors, np.ones((len(rows), K)))
         relative = tol * K / (corpus.lengths.max() + K * ALPHA)
-        pieces.append((rows, corpus, q, MeanFieldTopics(corpus, 10_000, tol=relative)))
+        pieces.append((rows, corpus, relative, np.ones((len(rows), K))))
+    alpha, work = np.full(K, ALPHA), np.empty((2, topics.shape[1]), X.dtype)
     start = time.perf_counter()
-    for _, _, q, model in pieces:
-        model.evaluate(q)
+    counts = np.zeros(topics.shape)
+    for rows, corpus, relative, gamma in pieces:
+        block = corpus.blocks[0]
+        local = topics[block.vocabulary]
+        assigned, terms = np.zeros(local.shape), np.empty((len(rows), 2))
+        document_kernels.mean_field(
+            block.indptr,
+            block.words,
+            block.counts,
+            local,
+            alpha,
+            gamma,
+            10_000,
+            relative,
+            1e-17,
+            assigned,
+            terms,
+            np.empty(K),
+            work,
+        )
+        counts[block.vocabulary] += assigned
     clock = time.perf_counter() - start
-    gamma = np.empty((X.shape[0], K))
-    for rows, corpus, q, _ in pieces:
-        gamma[rows] = corpus.restored(q.concentration)
-    return clock, gamma
+    found = np.empty((X.shape[0], K))
+    for rows, corpus, _, gamma in pieces:
+        found[rows] = corpus.restored(gamma)
+    return clock, found
 
 
 def estep(options):
@@ -698,9 +717,6 @@ import sys
 import scipy.sparse as sp
 from sklearn.decomposition import LatentDirichletAllocation
 from skvi import VariationalTopicModel
-from skvi.models.topics import Corpus as TopicCorpus
-from skvi.models.topics import Priors
-from skvi.models.topics.mean_field import MeanFieldPosterior, MeanFieldTopics
 
 def resident(field):
     try:
