@@ -155,7 +155,8 @@ def best(priors, expectations, lengths):
     if priors.learn_documents:
         counts = expectations.documents.mean
         alpha = priors.documents
-        ratio = expectations.documents.slope / _slope(alpha, counts)
+        known, slope = _slope(alpha, counts), expectations.documents.slope
+        ratio = np.divide(slope, known, out=np.ones_like(slope), where=known > 0.0)
         for _ in range(N_FIXED_POINT):
             alpha = priors.documents
             priors = _with_documents(priors, ratio * _slope(alpha, counts), lengths)
