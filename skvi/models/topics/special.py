@@ -21,9 +21,5 @@ def gammaln(x):
     return _applied(dirichlet.gammaln, x)
 
 
-def exp(x):
-    return _applied(dirichlet.exp, x)
-
-
 def log(x):
     return _applied(dirichlet.log, x)
