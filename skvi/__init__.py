@@ -2,6 +2,7 @@
 
 from skvi._unwrap import unwrap
 from skvi.columns import sequence_ids
+from skvi.estimators.hmm import VariationalHMM
 from skvi.estimators.mixture import VariationalGaussianMixture
 from skvi.estimators.regression import VariationalBayesianRegression
 from skvi.estimators.topics import VariationalTopicModel
@@ -11,6 +12,7 @@ __version__ = "0.1.0"
 __all__ = [
     "VariationalBayesianRegression",
     "VariationalGaussianMixture",
+    "VariationalHMM",
     "VariationalTopicModel",
     "sequence_ids",
     "unwrap",

@@ -1,8 +1,10 @@
 """Distributions: the factors that priors and posteriors are made of."""
 
 from skvi.distributions.base import Distribution, ExponentialFamily, PointMass
+from skvi.distributions.beta import Beta
 from skvi.distributions.dirichlet import Dirichlet
 from skvi.distributions.dirichlet_of_counts import DirichletOfCounts
+from skvi.distributions.dirichlets import Dirichlets
 from skvi.distributions.gamma import Gamma
 from skvi.distributions.gaussian import Gaussian
 from skvi.distributions.location_scale import LocationScaleMixture
@@ -18,9 +20,11 @@ from skvi.distributions.student_mixture import StudentMixture
 from skvi.distributions.wishart import Wishart
 
 __all__ = [
+    "Beta",
     "DiagonalNormalGamma",
     "Dirichlet",
     "DirichletOfCounts",
+    "Dirichlets",
     "Distribution",
     "ExponentialFamily",
     "FactorisedDiagonalNormalGamma",

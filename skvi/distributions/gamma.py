@@ -111,3 +111,13 @@ class Gamma(ExponentialFamily):
     def distance(self, other):
         spread = np.sqrt(special.polygamma(1, self.shape))
         return float(np.max(np.abs(self.mean_log - other.mean_log) / spread, initial=0))
+
+    def coordinates(self):
+        """Unconstrained numbers that determine the distribution."""
+        parts = np.log(self.shape), np.log(self.rate / self.shape)
+        return np.concatenate([part.ravel() for part in parts])
+
+    def at(self, coordinates):
+        """The distribution of other coordinates."""
+        shape, rate = np.exp(coordinates).reshape(2, *self.shape.shape)
+        return Gamma(shape, shape * rate)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from skvi.estimators.gaussian_components import component_attributes
+
 
 class MixtureAttributes:
     """The fitted attributes: a pure function of the posterior.
@@ -34,10 +36,8 @@ class MixtureAttributes:
         )
         return {
             "weights_": weights.mean,
-            "means_": components.location.copy(),
-            **self._covariances(components),
+            **component_attributes(components, self.covariance_type),
             "weight_concentration_": concentration,
-            "mean_precision_": _by_component(components.mean_precision),
             "posterior_": outward,
             "elbo_": float(sum(terms.values())),
             "elbo_terms_": terms,
@@ -51,26 +51,6 @@ class MixtureAttributes:
             "_fitted_totals": self.totals,
             "_fitted_q": q,
             "_fitted_statistics": fit.statistics,
-        }
-
-    def _covariances(self, components):
-        if self.covariance_type in ("full", "tied"):
-            wishart = components.wishart
-            # precisions_ = B B' with B upper triangular, as scikit-learn has it.
-            root = np.sqrt(wishart.dof)[..., None, None]
-            return {
-                "covariances_": wishart.inverse_scale / wishart.dof[..., None, None],
-                "precisions_": wishart.mean,
-                "precisions_cholesky_": root
-                * np.swapaxes(wishart.inverse_factor, -1, -2),
-                "degrees_of_freedom_": wishart.dof.copy(),
-            }
-        noise = components.noise
-        return {
-            "covariances_": noise.rate / noise.shape,
-            "precisions_": noise.mean,
-            "precisions_cholesky_": np.sqrt(noise.mean),
-            "degrees_of_freedom_": 2.0 * noise.shape,
         }
 
     def _terms(self, fit, q, outward):
@@ -89,10 +69,3 @@ class MixtureAttributes:
         terms["log_prior"] -= volume
         terms["entropy"] += volume + latent
         return terms
-
-
-def _by_component(mean_precision):
-    """One number a component where its coordinates share it."""
-    if mean_precision.ndim == 2 and np.all(mean_precision == mean_precision[:, :1]):
-        return mean_precision[:, 0].copy()
-    return mean_precision.copy()

@@ -1,99 +1,33 @@
 """The priors of a mixture: checked, relative to the data, in standard units."""
 
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 
-from skvi.distributions import (
-    DiagonalNormalGamma,
-    Dirichlet,
-    NormalWishart,
-    StickBreaking,
-    Wishart,
-)
-
-MEAN_PRECISION = 0.1  # rows that the prior of a mean is worth
-EXTRA_DOF = 2.0  # beyond n_features: a component without rows has a finite covariance
+from skvi.distributions import Dirichlet, StickBreaking
+from skvi.estimators.gaussian_components import GaussianPriors
 
 
 @dataclass(frozen=True)
 class MixturePriors:
-    """Numbers in standard units, of a model of K components.
+    """Of a model of K components.
 
     Attributes
     ----------
-    concentration : float or array of shape (K,)
-    mean : array of shape (D,)
-    mean_precision, dof : float
-    covariance : array of shape (D, D), (D,) or ()
+    concentration : float
+    of_components : GaussianPriors
     """
 
-    concentration: object
-    mean: np.ndarray
-    mean_precision: float
-    dof: float
-    covariance: np.ndarray
+    concentration: float
+    of_components: GaussianPriors
 
     @classmethod
     def resolve(cls, estimator, totals, frame):
         """The parameters of an estimator, None being relative to the data."""
-        K, dim = estimator.n_components, len(frame.unit)
-        kind = estimator.covariance_type
         concentration = estimator.weight_concentration_prior
         if concentration is None:
-            concentration = 1.0 / K
-        mean_precision = estimator.mean_precision_prior
-        if mean_precision is None:
-            mean_precision = MEAN_PRECISION
-        mean = totals.mean
-        if estimator.mean_prior is not None:
-            mean = _array(estimator.mean_prior, (dim,), "mean_prior")
-            mean = (mean - frame.centre) / frame.unit
-        dof = estimator.degrees_of_freedom_prior
-        matrix = kind in ("full", "tied")
-        if dof is None:
-            dof = (dim if matrix else 1) + EXTRA_DOF
-        elif matrix and not dof > dim - 1:
-            raise ValueError(
-                f"degrees_of_freedom_prior={dof!r} must be greater than "
-                f"n_features - 1 = {dim - 1} for covariance_type={kind!r}, or the "
-                "Wishart prior has no density."
-            )
-        return cls(
-            concentration,
-            mean,
-            float(mean_precision),
-            float(dof),
-            cls._covariance(estimator.covariance_prior, kind, totals, frame),
-        )
-
-    @staticmethod
-    def _covariance(value, kind, totals, frame):
-        dim = len(frame.unit)
-        if value is None:
-            if kind in ("full", "tied"):
-                return totals.covariance()
-            variance = totals.scale**2
-            return variance if kind == "diag" else np.mean(variance)
-        shape = {"diag": (dim,), "spherical": ()}.get(kind, (dim, dim))
-        if isinstance(value, Real):  # the same variance for every column
-            value = value * (np.eye(dim) if len(shape) == 2 else np.ones(shape))
-        value = _array(value, shape, "covariance_prior")
-        if kind in ("full", "tied"):
-            if not np.allclose(value, value.T):
-                raise ValueError("covariance_prior must be a symmetric matrix.")
-            value = value / frame.unit / frame.unit[:, None]
-            value = 0.5 * (value + value.T)
-            if np.linalg.eigvalsh(value)[0] <= 0.0:
-                raise ValueError(
-                    "covariance_prior must be positive definite; add a small multiple "
-                    "of the identity to it."
-                )
-            return value
-        if np.any(value <= 0.0):
-            raise ValueError(f"covariance_prior={value!r} must be positive.")
-        return value / (frame.unit if kind == "diag" else frame.unit[0]) ** 2
+            concentration = 1.0 / estimator.n_components
+        return cls(concentration, GaussianPriors.resolve(estimator, totals, frame))
 
     def weights(self, K, kind):
         """p(pi)."""
@@ -103,41 +37,11 @@ class MixturePriors:
 
     def components(self, K, kind):
         """p(mu, Lambda) of K components."""
-        mean = np.tile(self.mean, (K, 1))
-        beta, nu, C = self.mean_precision, self.dof, self.covariance
-        if kind == "full":
-            wishart = Wishart(np.full(K, nu), np.tile(C, (K, 1, 1)))
-            return NormalWishart(mean, beta, wishart)
-        if kind == "tied":
-            return NormalWishart(mean, beta, Wishart(nu, C))
-        rate = np.tile(0.5 * C, (K, 1)) if kind == "diag" else np.full(K, 0.5 * C)
-        return DiagonalNormalGamma(mean, beta, 0.5 * nu, rate)
+        return self.of_components.components(K, kind)
 
     def attributes(self, frame, kind):
         """As fitted attributes, in the data's units."""
-        unit = frame.unit
-        if kind in ("full", "tied"):
-            covariance = self.covariance * unit * unit[:, None]
-        elif kind == "diag":
-            covariance = self.covariance * unit**2
-        else:
-            covariance = float(self.covariance * unit[0] ** 2)
         return {
             "weight_concentration_prior_": self.concentration,
-            "mean_prior_": frame.centre + unit * self.mean,
-            "mean_precision_prior_": self.mean_precision,
-            "degrees_of_freedom_prior_": self.dof,
-            "covariance_prior_": covariance,
+            **self.of_components.attributes(frame, kind),
         }
-
-
-def _array(value, shape, name):
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiu" or array.shape != shape:
-        raise ValueError(
-            f"{name} has shape {array.shape} and dtype {array.dtype}; give numbers of "
-            f"shape {shape}."
-        )
-    if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name}={value!r} must be finite.")
-    return array.astype(np.float64)

@@ -65,14 +65,17 @@ def run_in_turn(function, items, n_jobs=None):
         yield from zip(group, found)
 
 
-def sum_over(function, items, n_jobs=None):
-    """``function(item)`` added up over the items, in one order for any ``n_jobs``."""
+def sum_over(function, items, n_jobs=None, shared_memory=False):
+    """``function(item)`` added up over the items, in one order for any ``n_jobs``.
+
+    With ``shared_memory`` the function writes into what the caller holds.
+    """
     if len(items) == 1:
         return function(items[0])
     n_chunks = min(N_CHUNKS, len(items))  # so few sums are held at once
     chunks = [items[chunk] for chunk in gen_even_slices(len(items), n_chunks)]
     parts = run_parallel(
-        lambda chunk: reduce(add, map(function, chunk)), chunks, n_jobs
+        lambda chunk: reduce(add, map(function, chunk)), chunks, n_jobs, shared_memory
     )
     return reduce(add, parts)
 

@@ -16,21 +16,31 @@ from skvi.inference.blocks import sum_over
 
 
 class Batch:
-    """Every block read from the same q, then one global step: coordinate ascent."""
+    """Every block read from the same q, then one global step: coordinate ascent.
+
+    With ``shared_memory`` the local step keeps something in the blocks, which then go
+    to no other process.
+    """
 
     monotone = True
     extrapolates = True
 
-    def __init__(self, model, blocks, n_jobs=None):
+    def __init__(self, model, blocks, n_jobs=None, shared_memory=False):
         self.model = model
         self.blocks = blocks
         self.n_jobs = n_jobs
+        self.shared_memory = shared_memory
 
     def evaluate(self, q):
         return self._statistics(q, self.blocks)
 
     def _statistics(self, q, blocks):
-        return sum_over(lambda b: self.model.statistics(q, b), blocks, self.n_jobs)
+        return sum_over(
+            lambda b: self.model.statistics(q, b),
+            blocks,
+            self.n_jobs,
+            self.shared_memory,
+        )
 
     def advance(self, q, statistics):
         return self.model.global_step(statistics.values, q)

@@ -14,7 +14,6 @@ def sample(model, q, rows, n, rng):
     """Draws by name; missing entries in the data's units."""
     z = np.empty((n, rows.n), dtype=np.intp)
     scales = np.ones((n, rows.n))
-    filled = np.empty((n, rows.n, rows.dim)) if model.geometry.has_latent else None
     for piece, part in model.geometry.pieces(rows, slice(0, rows.n), np.float64):
         r, _, _, law = model.shares(q, piece)
         cumulative = r.cumsum(axis=0).T
@@ -24,15 +23,11 @@ def sample(model, q, rows, n, rng):
         if law is not None:
             a, b = _of_chosen(law, chosen)
             scales[:, part] = rng.standard_gamma(a) / b
-        if filled is not None:
-            filled[:, part] = _draw_missing(piece, q, chosen, scales[:, part], rng)
     out = {"assignments": z}
     if np.isfinite(model.emission.dof):
         out["scales"] = scales
-    if filled is not None:
-        frame = rows.frame
-        missing = np.isnan(rows.X)
-        out["missing"] = (frame.centre + frame.unit * filled)[:, missing]
+    if model.geometry.has_latent:
+        out["missing"] = sample_missing(model.geometry, q.table, rows, z, scales, rng)
     return out
 
 
@@ -40,27 +35,45 @@ def log_density(model, q, rows, draws):
     """``log q`` of such draws, shape (n,)."""
     z = draws["assignments"]
     total = np.zeros(len(z))
-    filled = None
-    if model.geometry.has_latent:
-        missing = np.isnan(rows.X)
-        frame = rows.frame
-        filled = np.broadcast_to(rows.X, (len(z), *rows.X.shape)).astype(np.float64)
-        filled[:, missing] = draws["missing"]
-        filled = (filled - frame.centre) / frame.unit
-        total -= (missing @ np.log(frame.unit)).sum()
     for piece, part in model.geometry.pieces(rows, slice(0, rows.n), np.float64):
         _, logits, log_total, law = model.shares(q, piece)
         log_r = logits - log_total
         chosen = z[:, part]
         each = np.take_along_axis(log_r.T[None], chosen[..., None], axis=2)[..., 0]
-        u = 1.0
         if law is not None:
             u = draws["scales"][:, part]
             a, b = _of_chosen(law, chosen)
             each = each + stats.gamma.logpdf(u, a, scale=1.0 / b)
-        if filled is not None and piece.n_latent:
-            each = each + _missing_density(piece, q, chosen, u, filled[:, part])
         total += each.sum(axis=1)
+    if model.geometry.has_latent:
+        scales = draws.get("scales", np.ones(z.shape))
+        total += missing_density(
+            model.geometry, q.table, rows, z, scales, draws["missing"]
+        )
+    return total
+
+
+def sample_missing(geometry, table, rows, chosen, scales, rng):
+    """Draws of the entries that are NaN, (n, n_missing), given components (n, rows)."""
+    filled = np.empty((len(chosen), rows.n, rows.dim))
+    for piece, part in geometry.pieces(rows, slice(0, rows.n), np.float64):
+        filled[:, part] = _draw(piece, table, chosen[:, part], scales[:, part], rng)
+    frame = rows.frame
+    return (frame.centre + frame.unit * filled)[:, np.isnan(rows.X)]
+
+
+def missing_density(geometry, table, rows, chosen, scales, draws):
+    """``log q`` of such draws, shape (n,)."""
+    missing, frame = np.isnan(rows.X), rows.frame
+    filled = np.broadcast_to(rows.X, (len(chosen), *rows.X.shape)).astype(np.float64)
+    filled[:, missing] = draws
+    filled = (filled - frame.centre) / frame.unit
+    total = np.full(len(chosen), -(missing @ np.log(frame.unit)).sum())
+    for piece, part in geometry.pieces(rows, slice(0, rows.n), np.float64):
+        if piece.n_latent:
+            u = scales[:, part]
+            each = _density(piece, table, chosen[:, part], u, filled[:, part])
+            total += each.sum(axis=1)
     return total
 
 
@@ -71,15 +84,15 @@ def _of_chosen(law, chosen):
     return np.broadcast_to(a, b.shape[:2]), b[..., 0]
 
 
-def _completed(piece, q, chosen):
-    done = piece.completion(q.table)
+def _completed(piece, table, chosen):
+    done = piece.completion(table)
     mean = done.matrix @ piece.x.T + done.constant[..., None]  # (K, D, m)
     mean = np.swapaxes(mean, 1, 2)
     return mean[chosen, np.arange(len(piece.x))], done.inverse
 
 
-def _draw_missing(piece, q, chosen, u, rng):
-    mean, inverse = _completed(piece, q, chosen)
+def _draw(piece, table, chosen, u, rng):
+    mean, inverse = _completed(piece, table, chosen)
     if piece.n_latent:
         factor = np.linalg.cholesky(inverse)[chosen]
         noise = rng.standard_normal((*chosen.shape, piece.n_latent, 1))
@@ -88,8 +101,8 @@ def _draw_missing(piece, q, chosen, u, rng):
     return mean
 
 
-def _missing_density(piece, q, chosen, u, filled):
-    mean, inverse = _completed(piece, q, chosen)
+def _density(piece, table, chosen, u, filled):
+    mean, inverse = _completed(piece, table, chosen)
     gap = (filled - mean)[..., ~piece.observed]
     A = np.linalg.inv(inverse)[chosen]
     square = np.einsum("nmi,nmij,nmj->nm", gap, A, gap)

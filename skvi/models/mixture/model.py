@@ -70,9 +70,9 @@ from skvi.distributions.gaussian import LOG_2PI
 from skvi.models.base import Model, Statistics
 from skvi.models.mixture import simulate
 from skvi.models.mixture.posterior import MixturePosterior
+from skvi.models.mixture.precision import working_dtype
 from skvi.models.mixture.totals import Totals
 
-SINGLE_UP_TO = 2e-4 / np.finfo(np.float32).eps  # so about 1e-4 nats a row at most
 SMALLEST_LOG_SHARE = -60.0  # below the largest: no denormals, and no weight to speak of
 
 
@@ -130,13 +130,6 @@ class MixtureModel(Model):
 
     # -- the local step ----------------------------------------------------------------
 
-    def working_dtype(self, q, data):
-        """Single precision for such rows, until it would cost digits that count."""
-        if data.arithmetic == np.float32:
-            if q.rounding(data.frame.scale) > SINGLE_UP_TO:
-                data.arithmetic = np.dtype(np.float64)  # for good: no going to and fro
-        return data.arithmetic
-
     def shares(self, q, piece):
         """q(z) of a piece: ``r = exp(logits - log_total)``, (K, m).
 
@@ -156,7 +149,7 @@ class MixtureModel(Model):
         sums = self.geometry.sums(self.n_components)
         count = np.zeros(self.n_components)
         energy = entropy = 0.0
-        dtype = self.working_dtype(q, data)
+        dtype = working_dtype(q.components, data)
         for piece, part in self.geometry.pieces(data, rows, dtype):
             r, logits, log_total, local = self.shares(q, piece)
             weight = data.weights(part)

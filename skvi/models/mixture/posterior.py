@@ -2,8 +2,6 @@
 
 from functools import cached_property
 
-import numpy as np
-
 from skvi.distributions import Product
 
 
@@ -34,19 +32,6 @@ class MixturePosterior(Product):
     @cached_property
     def log_weights(self):
         return self.weights.mean_log
-
-    def rounding(self, scale):
-        """Root sum of squares of a quadratic form's terms, for rows of that scale.
-
-        Far above its value where components are narrow or columns nearly collinear;
-        times the precision of the arithmetic, the error of a row's log density.
-        """
-        value = np.abs(self.components.expect()["value"])
-        if hasattr(self.components, "wishart"):
-            terms = value * scale * scale[:, None]
-            return float(np.sqrt(np.max(np.sum(terms**2, axis=(-2, -1)))))
-        terms = value.reshape(len(self.components.location), -1) * scale**2
-        return float(np.sqrt(np.max(np.sum(terms**2, axis=1))))
 
     @property
     def n_components(self):

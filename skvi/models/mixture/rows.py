@@ -165,6 +165,11 @@ class Rows:
         self._centre = frame.centre.astype(X.dtype)[:, None]
         self._scale = (1.0 / frame.unit).astype(X.dtype)[:, None]
 
+    def taken(self, index):
+        """Some of the rows."""
+        weight = None if self.weight is None else self.weight[index]
+        return Rows(self.X[index], weight, self.frame)
+
     @property
     def total_weight(self):
         return float(self.n if self.weight is None else self.weight.sum())

@@ -100,12 +100,12 @@ def sample_rows(rows, scale, rng, size=SAMPLE_ROWS):
         x = x.toarray() if rows.is_sparse else x
         # Rounded, so that a change of units that rounds differently chooses the same.
         x = np.nan_to_num(np.rint(x / scale * 2.0**20), nan=2.0**40)
-        keys[part] = _mixed((x.astype(np.int64).view(np.uint64) * odd).sum(axis=1))
+        keys[part] = mixed((x.astype(np.int64).view(np.uint64) * odd).sum(axis=1))
     chosen = np.unique(keys)[:size]
     return np.flatnonzero(keys <= chosen[-1])
 
 
-def _mixed(keys):
+def mixed(keys):
     """Integers whose order has nothing to do with that of the keys (SplitMix64)."""
     keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

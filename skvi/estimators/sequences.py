@@ -1,0 +1,106 @@
+"""Rows of X as steps of sequences: what the estimators of time series share."""
+
+import functools
+
+import numpy as np
+
+from skvi.columns import numeric_column, sequence_bounds, validate_columns
+from skvi.models.hmm.sequences import Sequences
+
+ROLES = ("sequence", "sequence_weight")
+
+
+def refuses_lengths(method):
+    """Decorator: lengths of sequences are no argument, and the error says what is."""
+
+    @functools.wraps(method)
+    def refusing(self, X, *args, **kwargs):
+        if "lengths" in kwargs:
+            raise TypeError(
+                f"{type(self).__name__}.{method.__name__} takes no `lengths`: "
+                + _REMEDY
+            )
+        if args and _look_like_lengths(args[0], X):
+            raise ValueError(
+                f"The second argument of {type(self).__name__}.{method.__name__} looks "
+                "like lengths of sequences: " + _REMEDY
+            )
+        return method(self, X, *args, **kwargs)
+
+    return refusing
+
+
+_REMEDY = (
+    "mark the sequences by a column of X that holds their ids, such as "
+    "skvi.sequence_ids(lengths), and name it in the constructor, sequence=..."
+)
+
+
+def _look_like_lengths(value, X):
+    if isinstance(value, str) or np.ndim(value) != 1 or not hasattr(X, "__len__"):
+        return False
+    value = np.asarray(value)
+    n = len(X)
+    return value.dtype.kind in "iu" and value.size != n and value.sum() == n
+
+
+def validate_steps(estimator, X, *, reset=False, **check_params):
+    """Scikit-learn's validation of X, split into features and sequences.
+
+    Returns
+    -------
+    features : array of shape (n_steps, n_features)
+    sequences : Sequences
+    kept : index of the columns of X that are features
+    """
+    split, _ = validate_columns(
+        estimator,
+        X,
+        roles=ROLES,
+        reset=reset,
+        ensure_all_finite="allow-nan",
+        **check_params,
+    )
+    features, n = split.features, len(split.features)
+    ids, weight = (split.values[role] for role in ROLES)
+    bounds = np.array([0, n]) if ids is None else sequence_bounds(ids)
+    if weight is not None:
+        weight = _weight_of_sequences(weight, bounds)
+    return features, Sequences(bounds, weight), split.kept
+
+
+def _weight_of_sequences(values, bounds):
+    """One weight for each sequence, from one for each step."""
+    weight = numeric_column(values, "sequence_weight")
+    if weight.min() < 0.0:
+        row = int(np.argmin(weight))
+        raise ValueError(
+            f"sequence_weight must name a column of numbers that are not negative, got "
+            f"{weight[row]!r} at row {row}; 0 leaves a sequence out."
+        )
+    first = weight[bounds[:-1]]
+    differs = weight != np.repeat(first, np.diff(bounds))
+    if differs.any():
+        row = int(np.argmax(differs))
+        raise ValueError(
+            "sequence_weight must name a column that is constant in each sequence, got "
+            f"{weight[row]!r} at row {row} after {weight[row - 1]!r}: a weight counts "
+            "whole sequences."
+        )
+    return first
+
+
+def without_weightless(features, sequences):
+    """Only the sequences that count, and no weights where all count once."""
+    weight = sequences.weight
+    if weight is None or np.all(weight == 1.0):
+        return features, Sequences(sequences.bounds)
+    counted = weight > 0.0
+    if not counted.any():
+        raise ValueError(
+            "sequence_weight is zero for every sequence: there is nothing to fit."
+        )
+    if not counted.all():
+        features = features[np.repeat(counted, sequences.lengths)]
+    bounds = np.append(0, sequences.lengths[counted].cumsum())
+    return features, Sequences(bounds, weight[counted])

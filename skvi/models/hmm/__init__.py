@@ -1,0 +1,43 @@
+"""The hidden Markov model: chains, emissions, starts and the predictive chain."""
+
+from skvi.models.hmm.emissions import (
+    BernoulliEmissions,
+    CategoricalEmissions,
+    CodeRows,
+    CountRows,
+    GaussianEmissions,
+    PoissonEmissions,
+)
+from skvi.models.hmm.model import FAMILIES, Block, HMMModel
+from skvi.models.hmm.posterior import HMMPosterior
+from skvi.models.hmm.predictive import (
+    BernoulliLaw,
+    CategoricalLaw,
+    NegativeBinomialLaw,
+    PoissonLaw,
+    PredictiveChain,
+    StudentLaw,
+)
+from skvi.models.hmm.search import Settings
+from skvi.models.hmm.sequences import Sequences
+
+__all__ = [
+    "FAMILIES",
+    "BernoulliEmissions",
+    "BernoulliLaw",
+    "Block",
+    "CategoricalEmissions",
+    "CategoricalLaw",
+    "CodeRows",
+    "CountRows",
+    "GaussianEmissions",
+    "HMMModel",
+    "HMMPosterior",
+    "NegativeBinomialLaw",
+    "PoissonEmissions",
+    "PoissonLaw",
+    "PredictiveChain",
+    "Sequences",
+    "Settings",
+    "StudentLaw",
+]

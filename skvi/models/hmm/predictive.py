@@ -1,0 +1,238 @@
+"""The predictive chain: a hidden Markov model that scores, forecasts and simulates.
+
+It has the posterior means of pi and A and the predictive law of each state's steps, the
+emission parameters integrated out (Student-t, negative binomial, ...), so its densities
+integrate to one.
+"""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from scipy import special, stats
+
+from skvi.distributions import LocationScaleMixture, StudentMixture
+from skvi.models.hmm.messages import ChainWeights, filtered
+
+CHUNK = 1 << 14  # steps
+
+
+class PredictiveChain:
+    """Means of the chain's probabilities, and a law of steps in each state.
+
+    Parameters
+    ----------
+    startprob, transmat : arrays of shape (K,) and (K, K)
+    law : StepLaw
+    """
+
+    def __init__(self, startprob, transmat, law):
+        self.startprob, self.transmat, self.law = startprob, transmat, law
+        with np.errstate(divide="ignore"):
+            self.weights = ChainWeights(np.log(startprob), np.log(transmat))
+
+    def log_density(self, X, sequences, n_jobs=None):
+        """Log density of each step given those before it, (T,)."""
+        return self._filtered(X, sequences, n_jobs)[1]
+
+    def _filtered(self, X, sequences, n_jobs=None):
+        out = np.empty((len(self.startprob), len(X)))
+        for start in range(0, len(X), CHUNK):
+            part = slice(start, start + CHUNK)
+            out[:, part] = self.law.log_densities(X[part]).T
+        return filtered(out, self.weights, sequences, n_jobs)
+
+    def after(self, X, sequences, n_steps, n_jobs=None):
+        """Probabilities of states after each sequence, (n_sequences, n_steps, K)."""
+        last = self._filtered(X, sequences, n_jobs)[0][:, sequences.lasts].T
+        out = np.empty((len(last), n_steps, last.shape[1]))
+        for h in range(n_steps):
+            last = last @ self.transmat
+            out[:, h] = last / last.sum(axis=1, keepdims=True)
+        return out
+
+    def paths(self, first, n_steps, rng):
+        """State paths that begin with the probabilities first (n, K): (n, n_steps)."""
+        out = np.empty((len(first), n_steps), dtype=np.int64)
+        law = first
+        for h in range(n_steps):
+            cumulative = law.cumsum(axis=1)
+            uniform = rng.random((len(law), 1)) * cumulative[:, -1:]
+            out[:, h] = (uniform > cumulative).sum(axis=1)
+            law = self.transmat[out[:, h]]
+        return out
+
+
+class StepLaw(ABC):
+    """Laws of a step in each of K states."""
+
+    @abstractmethod
+    def log_densities(self, X):
+        """(n, K), of the entries that are not NaN."""
+
+    @abstractmethod
+    def sample(self, states, rng):
+        """A step for each of some states, (n, D)."""
+
+    def column(self, d, weights):
+        """The law of column d under weights (n, K) of states: its moments and more."""
+        raise NotImplementedError
+
+
+class StudentLaw(StepLaw):
+    """Student-t or Gaussian steps, in standard units.
+
+    Parameters
+    ----------
+    df, loc, scale : as ``StudentMixture`` takes them
+    """
+
+    def __init__(self, df, loc, scale):
+        self.df, self.loc, self.scale = df, loc, scale
+        self.mixture = StudentMixture(np.ones(len(loc)), df, loc, scale)
+
+    def log_densities(self, X):
+        return self.mixture.log_densities(X)
+
+    def sample(self, states, rng):
+        return self.mixture.components.sample(states, rng)
+
+    def column(self, d, weights):
+        df = self.df if np.ndim(self.df) < 2 else self.df[:, d]
+        scale = np.asarray(self.scale)
+        if scale.ndim == 3:
+            width = np.sqrt((scale[:, d] ** 2).sum(axis=-1))
+        else:
+            width = scale[:, d]
+        shape = weights.shape
+        arrays = (np.broadcast_to(each, shape) for each in (df, self.loc[:, d], width))
+        return LocationScaleMixture(weights, *arrays)
+
+
+class CountLaw(StepLaw):
+    """Independent counts in each column, given the state."""
+
+    @abstractmethod
+    def log_mass(self, x):
+        """Of counts (n, 1, D), for every state: (n, K, D)."""
+
+    def log_densities(self, X):
+        missing = np.isnan(X)[:, None]
+        x = np.where(missing, 0.0, X[:, None])
+        return np.where(missing, 0.0, self.log_mass(x)).sum(axis=2)
+
+    def sample(self, states, rng):
+        return self.frozen(slice(None)).rvs(
+            size=(len(states), *self.shape), random_state=rng
+        )[np.arange(len(states)), states]
+
+    def column(self, d, weights):
+        return CountMixture(weights, self.frozen((slice(None), d)))
+
+
+class NegativeBinomialLaw(CountLaw):
+    """Poisson steps whose rates have a Gamma law.
+
+    Parameters
+    ----------
+    shape_, rate : arrays of shape (K, D)
+        Of the Gamma law.
+    """
+
+    def __init__(self, a, b):
+        self.a, self.b, self.shape = a, b, a.shape
+
+    def log_mass(self, x):
+        a, b = self.a, self.b
+        out = special.gammaln(a + x) - special.gammaln(a) - special.gammaln(x + 1.0)
+        return out + a * (np.log(b) - np.log1p(b)) - x * np.log1p(b)
+
+    def frozen(self, index):
+        a, b = self.a[index], self.b[index]
+        return stats.nbinom(a, b / (1.0 + b))
+
+
+class PoissonLaw(CountLaw):
+    """Poisson steps of known rates (K, D)."""
+
+    def __init__(self, rates):
+        self.rates, self.shape = rates, rates.shape
+
+    def log_mass(self, x):
+        return special.xlogy(x, self.rates) - self.rates - special.gammaln(x + 1.0)
+
+    def frozen(self, index):
+        return stats.poisson(self.rates[index])
+
+
+class BernoulliLaw(CountLaw):
+    """Ones with probabilities (K, D)."""
+
+    def __init__(self, probabilities):
+        self.p, self.shape = probabilities, probabilities.shape
+
+    def log_mass(self, x):
+        return special.xlogy(x, self.p) + special.xlog1py(1.0 - x, -self.p)
+
+    def frozen(self, index):
+        return stats.bernoulli(self.p[index])
+
+
+class CategoricalLaw(StepLaw):
+    """Categories with probabilities (K, V), those of all columns side by side.
+
+    ``X`` holds codes as ``CodeRows`` has them, transposed.
+    """
+
+    def __init__(self, probabilities, sizes):
+        self.p, self.sizes = probabilities, sizes
+        with np.errstate(divide="ignore"):
+            self.log = np.pad(np.log(probabilities), ((0, 0), (0, 1)))
+
+    def log_densities(self, X):
+        return sum(self.log[:, codes].T for codes in X.T)
+
+    def sample(self, states, rng):
+        columns, start = [], 0
+        for size in self.sizes:
+            cumulative = self.p[:, start : start + size].cumsum(axis=1)[states]
+            uniform = rng.random((len(states), 1)) * cumulative[:, -1:]
+            columns.append((uniform > cumulative).sum(axis=1))
+            start += size
+        return np.column_stack(columns)
+
+
+class CountMixture:
+    """For each of n rows, a mixture of K laws of counts.
+
+    Parameters
+    ----------
+    weights : array of shape (n, K)
+    law : frozen scipy.stats distribution of shape (K,)
+    """
+
+    def __init__(self, weights, law):
+        self.weights, self.law = weights, law
+
+    @property
+    def mean(self):
+        return self.weights @ self.law.mean()
+
+    def variance(self):
+        mean = self.law.mean()
+        return self.weights @ (self.law.var() + mean**2) - self.mean**2
+
+    def quantile(self, probabilities):
+        """The smallest counts with so much probability below or at them, (n, q)."""
+        probabilities = np.asarray(probabilities, dtype=np.float64)
+        # The mixture's quantile lies between those of its components.
+        each = self.law.ppf(probabilities[:, None])
+        shape = len(self.weights), len(probabilities)
+        low = np.broadcast_to(each.min(axis=1), shape).copy()
+        high = np.broadcast_to(each.max(axis=1), shape).copy()
+        while np.any(low < high):
+            middle = np.floor(0.5 * (low + high))
+            below = self.law.cdf(middle[..., None])
+            enough = np.einsum("nk,nqk->nq", self.weights, below) >= probabilities
+            high = np.where(enough, middle, high)
+            low = np.where(enough, low, np.minimum(middle + 1.0, high))
+        return low
