@@ -4,7 +4,6 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 
 from skvi._sklearn import Interval, StrOptions, fit_context
@@ -25,9 +24,10 @@ from skvi.inference.engine import Fit
 from skvi.models.hmm import FAMILIES, Block, HMMModel, Settings, search
 
 POSITIVE = Interval(Real, 0.0, None, closed="neither")
+CONCENTRATIONS = 1e-10, 1e12
 
 
-class VariationalHMM(HMMPredictionMixin, TransformerMixin, VariationalEstimator):
+class VariationalHMM(HMMPredictionMixin, VariationalEstimator):
     r"""Hidden Markov model with conjugate priors.
 
     Each step x_t of a sequence belongs to a state z_t, one of K, and each state depends
@@ -598,9 +598,10 @@ def _concentration(value, shape, name):
         value = 1.0 / shape[-1]
     array = np.asarray(value)
     right = array.dtype.kind in "fiu" and array.shape in {(), shape}
-    if not right or not np.all((array > 0.0) & np.isfinite(array)):
+    low, high = CONCENTRATIONS
+    if not right or not np.all((array >= low) & (array <= high)):
         raise ValueError(
             f"{name}={value!r} must be a positive number, or an array of them of shape "
-            f"{shape}."
+            f"{shape}, between {low:g} and {high:g}: beyond, the bound has no digits."
         )
     return np.broadcast_to(array.astype(np.float64), shape)

@@ -23,10 +23,13 @@ from skvi.models.hmm import (
     StudentLaw,
 )
 from skvi.models.mixture import Frame, Rows, Totals, geometry_for
+from skvi.models.mixture.search import OUTLYING
 from skvi.models.mixture.totals import pass_slices
 
 RATE_SHAPE = 1.0  # of the prior of a rate: about a factor of three up or down
 PROBABILITY = 0.5  # concentration of each outcome: Jeffreys' prior
+# Units from the centre at which numbers are as good as infinite, their squares not.
+FARTHEST = {"float64": 1e100, "float32": 1e15}
 MOST_CATEGORIES = 1 << 20
 MOST_FEATURES = 64  # that categories are told apart by where a fit starts
 
@@ -75,8 +78,8 @@ class EmissionKind(ABC):
     def emissions(self, totals, frame, rows):
         """(Emissions with a resolved prior, prior attributes)."""
 
-    def emissions_for(self, emissions, rows):
-        """The same prior, reading other rows."""
+    def emissions_for(self, emissions, rows, for_draws=False):
+        """The same prior, reading other rows, of which missing entries are drawn."""
         return emissions
 
     @abstractmethod
@@ -145,18 +148,30 @@ class Gaussian(EmissionKind):
         """Every number is one."""
 
     def frame(self, X, weight):
-        return Frame.of(X, weight, common=self._kind == "spherical")
+        # Medians: one wild step must not hide what the others do.
+        return Frame.of(X, weight, common=self._kind == "spherical", robust=True)
 
     def rows(self, X, weight, frame):
+        limit = FARTHEST[X.dtype.name] * frame.unit
+        low = (frame.centre - limit).astype(X.dtype)
+        high = (frame.centre + limit).astype(X.dtype)
+        if any(np.any((X[i] < low) | (X[i] > high)) for i in pass_slices(X)):
+            X = np.clip(X, low, high)  # or squares would overflow
         return Rows(X, weight, frame)
 
     def totals(self, rows, sequences):
-        return Totals.of(rows, products=self._kind in ("full", "tied"))
+        products = self._kind in ("full", "tied")
+        if rows.has_missing:
+            # A step without a number tells nothing.
+            told = ~np.isnan(rows.X).all(axis=1)
+            told = told if rows.weight is None else told * rows.weight
+            rows = Rows(rows.X, told.astype(np.float64), rows.frame)
+        return Totals.of(rows, products)
 
-    def _geometry(self, rows):
+    def _geometry(self, rows, for_draws=False):
         missing = rows.has_missing
-        patterns = not (missing and rows.rows_are_patterns)
-        return geometry_for(self._kind, rows.dim, missing, patterns)
+        patterns = for_draws or not (missing and rows.rows_are_patterns)
+        return geometry_for(self._kind, rows.dim, missing, patterns, skip_empty=True)
 
     def emissions(self, totals, frame, rows):
         empty = np.flatnonzero(totals.observed == 0.0)
@@ -170,15 +185,15 @@ class Gaussian(EmissionKind):
         emissions = GaussianEmissions(prior, self._geometry(rows))
         return emissions, priors.attributes(frame, self._kind)
 
-    def emissions_for(self, emissions, rows):
-        return GaussianEmissions(emissions.prior, self._geometry(rows))
+    def emissions_for(self, emissions, rows, for_draws=False):
+        return GaussianEmissions(emissions.prior, self._geometry(rows, for_draws))
 
     def features(self, rows, totals):
         mean, scale = totals.mean, totals.scale
 
         def of(index):
             Z = (rows.standard(index, np.float64) - mean) / scale
-            return np.where(np.isnan(Z), 0.0, Z)
+            return np.clip(np.where(np.isnan(Z), 0.0, Z), -OUTLYING, OUTLYING)
 
         return of
 
@@ -250,7 +265,7 @@ def _standardised(transform, rows):
     """Features that ``transform`` makes of some rows, of unit variance."""
     n = total = square = 0.0
     for part in pass_slices(rows.X):
-        Z = transform(rows.X[part])
+        Z = transform(rows.X[part].astype(np.float64))
         present = ~np.isnan(Z)
         Z = np.where(present, Z, 0.0)
         n, total = n + present.sum(axis=0), total + Z.sum(axis=0)
@@ -261,7 +276,7 @@ def _standardised(transform, rows):
     sd = np.where(sd > 1e-12 * np.abs(mean), sd, 1.0)
 
     def of(index):
-        Z = (transform(rows.X[index]) - mean) / sd
+        Z = (transform(rows.X[index].astype(np.float64)) - mean) / sd
         return np.where(np.isnan(Z), 0.0, Z)
 
     return of

@@ -1,7 +1,11 @@
 """What a fitted hidden Markov model answers about sequences."""
 
 import numpy as np
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin
+from sklearn.base import (
+    ClassNamePrefixFeaturesOutMixin,
+    DensityMixin,
+    TransformerMixin,
+)
 from sklearn.utils.validation import check_is_fitted
 
 from skvi.estimators.base import as_generator, check_count
@@ -16,7 +20,9 @@ from skvi.models.mixture import local
 METHODS = ("viterbi", "marginal")
 
 
-class HMMPredictionMixin(ClassNamePrefixFeaturesOutMixin, DensityMixin):
+class HMMPredictionMixin(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin
+):
     """States, densities, forecasts and draws.
 
     ``_validate_steps(X)`` checks new steps and returns (features, sequences); the rest
@@ -374,12 +380,12 @@ class HMMPredictionMixin(ClassNamePrefixFeaturesOutMixin, DensityMixin):
 
     # -- helpers -----------------------------------------------------------------------
 
-    def _local_model(self, X):
+    def _local_model(self, X, for_draws=False):
         """(model, posterior, data, sequences) that read the steps of X."""
         X, sequences = self._validate_steps(X)
         kind, model = self._emission_kind, self._fitted_model
         data = kind.rows(X, None, self._fitted_frame)
-        emissions = kind.emissions_for(model.emissions, data)
+        emissions = kind.emissions_for(model.emissions, data, for_draws)
         q = self._fitted_q.with_reader(emissions)
         return model.with_(emissions=emissions), q, data, sequences
 
@@ -388,7 +394,7 @@ class HMMPredictionMixin(ClassNamePrefixFeaturesOutMixin, DensityMixin):
         return model, q, model.blocks(data, sequences, self.n_jobs)
 
     def _whole_block(self, X):
-        model, q, data, sequences = self._local_model(X)
+        model, q, data, sequences = self._local_model(X, for_draws=True)
         return model, q, Block(data, sequences)
 
 

@@ -37,11 +37,11 @@ _REMEDY = (
 
 
 def _look_like_lengths(value, X):
-    if isinstance(value, str) or np.ndim(value) != 1 or not hasattr(X, "__len__"):
+    if not isinstance(value, list | tuple | np.ndarray) or not hasattr(X, "__len__"):
         return False
-    value = np.asarray(value)
-    n = len(X)
-    return value.dtype.kind in "iu" and value.size != n and value.sum() == n
+    value, n = np.asarray(value), len(X)
+    is_vector = value.ndim == 1 and value.dtype.kind in "iu"
+    return is_vector and value.size != n and value.sum() == n
 
 
 def validate_steps(estimator, X, *, reset=False, **check_params):

@@ -44,7 +44,8 @@ static inline double skvi_exp(double x)
     x = x < -700.0 ? -700.0 : x;
     x = x > 700.0 ? 700.0 : x;
     n = x * 1.4426950408889634074;
-    n = (double)(int32_t)(n + (n < 0.0 ? -0.5 : 0.5)); /* to the nearest integer */
+    /* to the nearest integer; cutting a positive number off needs no branch */
+    n = (double)((int32_t)(n + 2048.5) - 2048);
     r = x - n * 6.93147180369123816490e-01;
     r = r - n * 1.90821492927058770002e-10;
     p = 1.0 / 479001600.0;

@@ -14,6 +14,7 @@
 
 #define LANES 8
 #define TILE 16
+#define FULL (TILE * LANES)
 #define FLOOR (-600.0)                 /* of log densities, below a step's largest */
 #define PADDED(K) (((K) + 3) & ~(int64_t)3)
 
@@ -35,6 +36,68 @@ typedef struct { double at[LANES]; } skvi_lanes;
 #define SKVI_LOAD(x, p) SKVI_EACH(x.at[i_] = (p)[i_])
 #define SKVI_SAVE(x, p) SKVI_EACH((p)[i_] = x.at[i_])
 #define SKVI_INLINE static inline
+#endif
+
+#if defined(__GNUC__) && defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector) && __has_builtin(__builtin_convertvector)
+#define SKVI_TRANSPOSES
+#endif
+#endif
+
+#ifdef SKVI_TRANSPOSES
+typedef float skvi_floats
+    __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+#define SKVI_PAIR(a, b, i0, i1, i2, i3, i4, i5, i6, i7, j0, j1, j2, j3, j4, j5, j6, j7) \
+    do { \
+        const skvi_lanes first_ = __builtin_shufflevector( \
+            a, b, i0, i1, i2, i3, i4, i5, i6, i7); \
+        b = __builtin_shufflevector(a, b, j0, j1, j2, j3, j4, j5, j6, j7); \
+        a = first_; \
+    } while (0)
+#define SKVI_BY_ONE(a, b) \
+    SKVI_PAIR(a, b, 0, 8, 2, 10, 4, 12, 6, 14, 1, 9, 3, 11, 5, 13, 7, 15)
+#define SKVI_BY_TWO(a, b) \
+    SKVI_PAIR(a, b, 0, 1, 8, 9, 4, 5, 12, 13, 2, 3, 10, 11, 6, 7, 14, 15)
+#define SKVI_BY_FOUR(a, b) \
+    SKVI_PAIR(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15)
+
+/* Rows become columns, eight by eight. */
+SKVI_INLINE void skvi_transpose(skvi_lanes *r)
+{
+    SKVI_BY_ONE(r[0], r[1]);
+    SKVI_BY_ONE(r[2], r[3]);
+    SKVI_BY_ONE(r[4], r[5]);
+    SKVI_BY_ONE(r[6], r[7]);
+    SKVI_BY_TWO(r[0], r[2]);
+    SKVI_BY_TWO(r[1], r[3]);
+    SKVI_BY_TWO(r[4], r[6]);
+    SKVI_BY_TWO(r[5], r[7]);
+    SKVI_BY_FOUR(r[0], r[4]);
+    SKVI_BY_FOUR(r[1], r[5]);
+    SKVI_BY_FOUR(r[2], r[6]);
+    SKVI_BY_FOUR(r[3], r[7]);
+}
+
+SKVI_INLINE skvi_lanes skvi_read_double(const double *p)
+{
+    return SKVI_AT(p);
+}
+
+SKVI_INLINE skvi_lanes skvi_read_float(const float *p)
+{
+    return __builtin_convertvector(*(const skvi_floats *)p, skvi_lanes);
+}
+
+SKVI_INLINE void skvi_write_double(double *p, skvi_lanes x)
+{
+    SKVI_AT(p) = x;
+}
+
+SKVI_INLINE void skvi_write_float(float *p, skvi_lanes x)
+{
+    *(skvi_floats *)p = __builtin_convertvector(x, skvi_floats);
+}
 #endif
 
 /* out_k = sum_j matrix_jk in_j for k < PADDED(K), the rows of the matrix padded. */

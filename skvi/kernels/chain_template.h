@@ -1,14 +1,27 @@
 /* Included by chain.h, once for each type REAL of the arrays. */
 
 /* Columns at[l] ... at[l] + n[l] - 1 of an array (K, ld) as steps of lane l of a tile
- * (TILE, K, LANES); beyond them zeros. */
-static inline void NAME(skvi_gather)(
-    int64_t K, int64_t ld, int64_t pad, const REAL *SKVI_RESTRICT array,
-    const int64_t *at, const int64_t *n, double *SKVI_RESTRICT tile)
+ * (TILE, Kp, LANES); beyond them zeros. */
+SKVI_INLINE void NAME(skvi_gather)(
+    int64_t K, int64_t ld, const REAL *array, const int64_t *at, const int64_t *n,
+    int64_t full, double *SKVI_RESTRICT tile)
 {
-    const int64_t step = pad * LANES;
+    const int64_t step = PADDED(K) * LANES;
     int64_t k, l, s;
-    for (k = 0; k < K; k++)
+    for (k = 0; k < K; k++) {
+#ifdef SKVI_TRANSPOSES
+        if (full) {
+            for (s = 0; s < TILE; s += LANES) {
+                skvi_lanes r[LANES];
+                for (l = 0; l < LANES; l++)
+                    r[l] = NAME(skvi_read)(array + k * ld + at[l] + s);
+                skvi_transpose(r);
+                for (l = 0; l < LANES; l++)
+                    SKVI_AT(tile + (s + l) * step + k * LANES) = r[l];
+            }
+            continue;
+        }
+#endif
         for (l = 0; l < LANES; l++) {
             const REAL *from = array + k * ld + at[l];
             double *to = tile + k * LANES + l;
@@ -17,21 +30,36 @@ static inline void NAME(skvi_gather)(
             for (; s < TILE; s++)
                 to[s * step] = 0.0;
         }
+    }
 }
 
-static inline void NAME(skvi_scatter)(
-    int64_t K, int64_t ld, int64_t pad, REAL *SKVI_RESTRICT array, const int64_t *at,
-    const int64_t *n, const double *SKVI_RESTRICT tile)
+SKVI_INLINE void NAME(skvi_scatter)(
+    int64_t K, int64_t ld, REAL *array, const int64_t *at, const int64_t *n,
+    int64_t full, const double *SKVI_RESTRICT tile)
 {
-    const int64_t step = pad * LANES;
+    const int64_t step = PADDED(K) * LANES;
     int64_t k, l, s;
-    for (k = 0; k < K; k++)
+    for (k = 0; k < K; k++) {
+#ifdef SKVI_TRANSPOSES
+        if (full) {
+            for (s = 0; s < TILE; s += LANES) {
+                skvi_lanes r[LANES];
+                for (l = 0; l < LANES; l++)
+                    r[l] = SKVI_AT(tile + (s + l) * step + k * LANES);
+                skvi_transpose(r);
+                for (l = 0; l < LANES; l++)
+                    NAME(skvi_write)(array + k * ld + at[l] + s, r[l]);
+            }
+            continue;
+        }
+#endif
         for (l = 0; l < LANES; l++) {
             REAL *to = array + k * ld + at[l];
             const double *from = tile + k * LANES + l;
             for (s = 0; s < n[l]; s++)
                 to[s] = (REAL)from[s * step];
         }
+    }
 }
 
 SKVI_VECTORISED static void NAME(skvi_forward)(
@@ -41,11 +69,12 @@ SKVI_VECTORISED static void NAME(skvi_forward)(
     double *message, int store, double *SKVI_RESTRICT work)
 {
     const int64_t Kp = PADDED(K), size = Kp * LANES;
-    double *a = work, *pred = a + size, *tile = pred + size;
+    double *a = work, *pred = a + size, *tile = pred + size, *gaps = tile + TILE * size;
     double top[TILE * LANES], scale[TILE * LANES], first[TILE * LANES];
+    double logs[TILE * LANES];
     int64_t at[LANES], n[LANES];
     int64_t i, k, l, s, busy;
-    memset(work, 0, (size_t)((2 + TILE) * size) * sizeof(double));
+    memset(work, 0, (size_t)((2 + 2 * TILE) * size) * sizeof(double));
     for (k = 0; k < K; k++)
         for (l = 0; l < LANES; l++)
             a[k * LANES + l] = message[l * K + k];
@@ -59,12 +88,12 @@ SKVI_VECTORISED static void NAME(skvi_forward)(
         }
         if (!busy)
             return;
-        NAME(skvi_gather)(K, ld, Kp, log_density, at, n, tile);
+        NAME(skvi_gather)(K, ld, log_density, at, n, busy == FULL, gaps);
         for (l = 0; l < LANES; l++)
             for (s = 0; s < TILE; s++)
                 first[s * LANES + l] = s < n[l] && begins[at[l] + s] ? 1.0 : 0.0;
         for (s = 0; s < TILE; s++) {
-            double *b = tile + s * size, *m = top + s * LANES;
+            double *b = gaps + s * size, *m = top + s * LANES;
             for (l = 0; l < LANES; l++)
                 m[l] = b[l];
             for (k = 1; k < K; k++)
@@ -76,8 +105,7 @@ SKVI_VECTORISED static void NAME(skvi_forward)(
                     b[k * LANES + l] = gap > FLOOR ? gap : FLOOR;
                 }
         }
-        for (k = 0; k < TILE * size; k++)
-            tile[k] = skvi_exp(tile[k]);
+        skvi_exp_array(TILE * size, gaps, tile);
         for (s = 0; s < TILE; s++) {
             double *b = tile + s * size;
             const double *f = first + s * LANES;
@@ -108,12 +136,11 @@ SKVI_VECTORISED static void NAME(skvi_forward)(
                     message[l * K + k] = tile[(n[l] - 1) * size + k * LANES + l];
         if (!store)
             continue;
-        for (k = 0; k < TILE * LANES; k++)
-            scale[k] = skvi_log(scale[k]) + top[k];
+        skvi_log_array(TILE * LANES, scale, logs);
         for (l = 0; l < LANES; l++)
             for (s = 0; s < n[l]; s++)
-                log_scale[at[l] + s] = scale[s * LANES + l];
-        NAME(skvi_scatter)(K, ld, Kp, filtered, at, n, tile);
+                log_scale[at[l] + s] = logs[s * LANES + l] + top[s * LANES + l];
+        NAME(skvi_scatter)(K, ld, filtered, at, n, busy == FULL, tile);
     }
 }
 
@@ -145,7 +172,7 @@ SKVI_VECTORISED static void NAME(skvi_backward)(
         }
         if (!busy)
             break;
-        NAME(skvi_gather)(K, ld, Kp, filtered, at, n, tile);
+        NAME(skvi_gather)(K, ld, filtered, at, n, busy == FULL, tile);
         for (l = 0; l < LANES; l++)
             for (s = 0; s < TILE; s++) {
                 const int on = s < n[l], goes_on = on && !begins[at[l] + s + 1];
@@ -178,7 +205,7 @@ SKVI_VECTORISED static void NAME(skvi_backward)(
         }
         if (!store)
             continue;
-        NAME(skvi_scatter)(K, ld, Kp, smoothed, at, n, smooth);
+        NAME(skvi_scatter)(K, ld, smoothed, at, n, busy == FULL, smooth);
         skvi_outer(K, tile, ratios, counts);
     }
     for (k = 0; k < K; k++)

@@ -100,6 +100,8 @@ class GaussianEmissions(Emissions):
         return working_dtype(q, data)
 
     def log_densities(self, data, table, steps, out):
+        if self.geometry.has_latent:
+            out[:] = 0.0  # of steps without a number
         for piece, part in self._pieces(data, steps, out.dtype):
             out[:, part] = piece.log_densities(table)
 

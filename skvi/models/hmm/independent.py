@@ -19,8 +19,8 @@ from scipy import special
 
 from skvi.models.hmm.markov import Local, MarkovChain, starts
 
-COLD, WARM = 1000, 4  # sweeps, at most
-MOVED = 1e-10  # of a probability, that ends them
+COLD, WARM = 1000, 4  # sweeps, of the first pass at most
+MOVED = 1e-12  # of a probability, that ends the first
 CHUNK = 1 << 13
 
 
@@ -31,16 +31,18 @@ class Independent:
 
     def local(self, log_density, weights, block):
         sequences, shares = block.sequences, block.memory
-        n_sweeps = WARM
+        ascent = Ascent(log_density, weights, sequences)
         if shares is None:
             # The chain writes its probabilities in place of the densities.
             kept = log_density.copy()
             shares = MarkovChain().local(kept, weights, block).shares
-            n_sweeps = COLD
-        ascent = Ascent(log_density, weights, sequences)
-        for _ in range(n_sweeps):
-            if max(ascent.half_sweep(shares, half) for half in (0, 1)) < MOVED:
-                break
+            for _ in range(COLD):
+                if ascent.sweep(shares) < MOVED:
+                    break
+        else:
+            # As many for every block: how steps are put into blocks must not matter.
+            for _ in range(WARM):
+                ascent.sweep(shares)
         block.memory = shares
         start = starts(shares, sequences)
         transitions, bound = ascent.sums(shares)
@@ -75,8 +77,11 @@ class Ascent:
         self.sequences = sequences
         self.n_steps = log_density.shape[1]
 
-    def half_sweep(self, shares, half):
-        """Update every other step in place; the largest move of a probability."""
+    def sweep(self, shares):
+        """Update all steps in place; the largest move of a probability."""
+        return max(self._half_sweep(shares, half) for half in (0, 1))
+
+    def _half_sweep(self, shares, half):
         moved = 0.0
         dtype = shares.dtype
         log_trans = self.weights.log_trans.astype(dtype)

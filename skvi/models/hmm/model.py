@@ -85,12 +85,15 @@ class Block:
         Workers within the block.
     memory : array or None
         Of the family of q(z), from pass to pass.
+    constant : float or None
+        What the emissions' log densities leave out, once it is known.
     """
 
     data: object
     sequences: Sequences
     n_jobs: int | None = None
     memory: np.ndarray | None = None
+    constant: float | None = None
 
 
 class HMMModel(Model):
@@ -168,11 +171,13 @@ class HMMModel(Model):
         energy = local.start @ chain.log_initial
         energy += np.sum(local.transitions * chain.log_trans)
         energy += self.emissions.energy(values, q.emissions)
+        if block.constant is None:
+            block.constant = self.emissions.constant(data, block.sequences)
         values = {
             **values,
             "start": local.start,
             "transitions": local.transitions,
-            "constant": self.emissions.constant(data, block.sequences),
+            "constant": block.constant,
         }
         return Statistics(values, float(local.bound - energy))
 

@@ -14,6 +14,7 @@ from skvi.distributions import LocationScaleMixture, StudentMixture
 from skvi.models.hmm.messages import ChainWeights, filtered
 
 CHUNK = 1 << 14  # steps
+LARGEST_RATE = 1e15
 
 
 class PredictiveChain:
@@ -120,11 +121,6 @@ class CountLaw(StepLaw):
         x = np.where(missing, 0.0, X[:, None])
         return np.where(missing, 0.0, self.log_mass(x)).sum(axis=2)
 
-    def sample(self, states, rng):
-        return self.frozen(slice(None)).rvs(
-            size=(len(states), *self.shape), random_state=rng
-        )[np.arange(len(states)), states]
-
     def column(self, d, weights):
         return CountMixture(weights, self.frozen((slice(None), d)))
 
@@ -150,6 +146,9 @@ class NegativeBinomialLaw(CountLaw):
         a, b = self.a[index], self.b[index]
         return stats.nbinom(a, b / (1.0 + b))
 
+    def sample(self, states, rng):
+        return _poisson(rng.standard_gamma(self.a[states]) / self.b[states], rng)
+
 
 class PoissonLaw(CountLaw):
     """Poisson steps of known rates (K, D)."""
@@ -163,6 +162,15 @@ class PoissonLaw(CountLaw):
     def frozen(self, index):
         return stats.poisson(self.rates[index])
 
+    def sample(self, states, rng):
+        return _poisson(self.rates[states], rng)
+
+
+def _poisson(rates, rng):
+    """Draws; where rates are beyond what fits an integer, the rates themselves."""
+    draws = rng.poisson(np.minimum(rates, LARGEST_RATE)).astype(np.float64)
+    return np.where(rates < LARGEST_RATE, draws, rates)
+
 
 class BernoulliLaw(CountLaw):
     """Ones with probabilities (K, D)."""
@@ -175,6 +183,9 @@ class BernoulliLaw(CountLaw):
 
     def frozen(self, index):
         return stats.bernoulli(self.p[index])
+
+    def sample(self, states, rng):
+        return (rng.random((len(states), self.shape[1])) < self.p[states]).astype(float)
 
 
 class CategoricalLaw(StepLaw):

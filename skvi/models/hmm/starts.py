@@ -146,14 +146,12 @@ def _shifted(Z, sequences, by):
 
 def _clusters(F, n_clusters, state):
     """k-means, its centres found on some of the rows."""
-    distinct = np.unique(F, axis=0)
-    if len(distinct) <= n_clusters:
-        return ((F[:, None] - distinct) ** 2).sum(axis=2).argmin(axis=1)
+    _, number = np.unique(F @ state.standard_normal(F.shape[1]), return_inverse=True)
+    if number.max() < n_clusters:
+        return number
     some = F
     if len(F) > CLUSTER_STEPS:
         some = F[np.sort(state.choice(len(F), CLUSTER_STEPS, replace=False))]
-    if len(np.unique(some, axis=0)) <= n_clusters:
-        return state.randint(n_clusters, size=len(F))
     init, _ = kmeans_plusplus(some, n_clusters, random_state=state)
     found = KMeans(n_clusters, init=init, n_init=1, random_state=state).fit(some)
     return found.predict(F)

@@ -80,6 +80,8 @@ class Incomplete(Patterns):
     def pieces(self, data, rows, dtype=None):
         step = max(16, STACK_ELEMENTS // self.dim**2)
         for part, missing in data.missing_groups(rows):
+            if self.skip_empty and missing.shape[1] == self.dim:
+                continue
             for start in range(0, len(part), step):
                 index = part[start : start + step]
                 x = data.standard(index, np.float64)

@@ -59,12 +59,20 @@ def sample_missing(geometry, table, rows, chosen, scales, rng):
     for piece, part in geometry.pieces(rows, slice(0, rows.n), np.float64):
         filled[:, part] = _draw(piece, table, chosen[:, part], scales[:, part], rng)
     frame = rows.frame
-    return (frame.centre + frame.unit * filled)[:, np.isnan(rows.X)]
+    return (frame.centre + frame.unit * filled)[:, _latent(geometry, rows)]
+
+
+def _latent(geometry, rows):
+    """Marks of the entries that are latent variables, (n_rows, D)."""
+    latent = np.isnan(rows.X)
+    if geometry.skip_empty:
+        latent[latent.all(axis=1)] = False
+    return latent
 
 
 def missing_density(geometry, table, rows, chosen, scales, draws):
     """``log q`` of such draws, shape (n,)."""
-    missing, frame = np.isnan(rows.X), rows.frame
+    missing, frame = _latent(geometry, rows), rows.frame
     filled = np.broadcast_to(rows.X, (len(chosen), *rows.X.shape)).astype(np.float64)
     filled[:, missing] = draws
     filled = (filled - frame.centre) / frame.unit

@@ -148,15 +148,18 @@ class Patterns(Geometry):
 
     has_latent = True
 
-    def __init__(self, dim, tied=False):
+    def __init__(self, dim, tied=False, skip_empty=False):
         self.dim = self.row_size = dim
         self.tied = tied
+        self.skip_empty = skip_empty
 
     def table(self, components):
         return PatternTable(components)
 
     def pieces(self, data, rows, dtype=None):
         for part, observed in data.pattern_groups(rows):
+            if self.skip_empty and not observed.any():
+                continue
             for piece in piece_slices(slice(0, len(part)), 2 * self.dim):
                 index = part[piece]
                 x = data.standard(index, np.float64)[:, observed]
