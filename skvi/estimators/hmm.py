@@ -93,7 +93,8 @@ class VariationalHMM(HMMPredictionMixin, VariationalEstimator):
         credited with beforehand.
 
     mean_prior : None or array-like of shape (n_features,), default=None
-        m_0 of Gaussian emissions, in the data's units. None is the mean of X.
+        m_0 of Gaussian emissions, in the data's units. None is the mean of the bulk of
+        the steps: those far from it count less.
 
     mean_precision_prior : None or float, default=None
         beta_0: how many steps the prior of a mean is worth. None is 0.1.
@@ -105,7 +106,8 @@ class VariationalHMM(HMMPredictionMixin, VariationalEstimator):
 
     covariance_prior : None, float or array-like, default=None
         C_0, in the data's units: a precision has the prior mean nu_0 C_0^-1. Shapes are
-        those of ``VariationalGaussianMixture``. None is the covariance of all steps.
+        those of ``VariationalGaussianMixture``. None is the covariance of the bulk of
+        the steps.
 
     rate_prior : None or (shape, rate), default=None
         Gamma prior of Poisson rates. None is a shape of 1 with the mean count of the
@@ -239,7 +241,8 @@ class VariationalHMM(HMMPredictionMixin, VariationalEstimator):
     groups.
 
     **Priors** are proper and relative to the data: Gaussian emissions have those of
-    ``VariationalGaussianMixture``. Multiplying n steps of D columns by c subtracts
+    ``VariationalGaussianMixture(emission="student_t")``, which a few wild steps do not
+    move. Multiplying n steps of D columns by c subtracts
     n D log c from ``elbo_`` and changes nothing else.
 
     **Densities.** ``score_samples`` is the log density under the chain with the mean

@@ -27,6 +27,9 @@ from skvi.distributions.gaussian import LOG_2PI
 from skvi.models.mixture.precision import working_dtype
 from skvi.models.mixture.totals import pass_slices
 
+# Of features that are made once rather than in each pass: 16 MB.
+KEPT_ELEMENTS = 1 << 21
+
 
 class Emissions(ABC):
     """One kind of emission, with its prior.
@@ -90,7 +93,14 @@ class GaussianEmissions(Emissions):
         return self.geometry.table(q)
 
     def _pieces(self, data, steps, dtype):
-        for piece, part in self.geometry.pieces(data, steps, dtype):
+        """Pieces of some steps, and where in these they are."""
+        pieces = self.geometry.pieces(data, steps, dtype)
+        if data.n * self.geometry.row_size <= KEPT_ELEMENTS:
+            key = steps.start, steps.stop, np.dtype(dtype).name
+            if key not in data.kept:
+                data.kept[key] = [(piece.copy(), part) for piece, part in pieces]
+            pieces = data.kept[key]
+        for piece, part in pieces:
             if isinstance(part, slice):
                 yield piece, slice(part.start - steps.start, part.stop - steps.start)
             else:

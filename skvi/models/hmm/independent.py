@@ -86,9 +86,11 @@ class Ascent:
         dtype = shares.dtype
         log_trans = self.weights.log_trans.astype(dtype)
         log_initial = self.weights.log_initial.astype(dtype)[:, None]
-        begins = self.sequences.begins
-        for first in range(half, self.n_steps, CHUNK):
-            t = np.arange(first, min(first + CHUNK, self.n_steps), 2)
+        begins, halves = self.sequences.begins, self.sequences.halves
+        for first in range(0, self.n_steps, CHUNK):
+            t = first + np.flatnonzero(halves[first : first + CHUNK] == half)
+            if not t.size:
+                continue
             is_first, is_last = begins[t] == 1, begins[t + 1] == 1
             before = shares[:, np.maximum(t - 1, 0)]
             after = shares[:, np.minimum(t + 1, self.n_steps - 1)]

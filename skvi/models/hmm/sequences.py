@@ -62,6 +62,12 @@ class Sequences:
         return self.bounds[1:] - self.bounds[0] - 1
 
     @cached_property
+    def halves(self):
+        """0 for the first step of a sequence, 1 for the second, 0 for the third, ..."""
+        place = np.arange(self.n_steps) - np.repeat(self.firsts, self.lengths)
+        return (place & 1).astype(np.uint8)
+
+    @cached_property
     def step_weight(self):
         """The weight of each step, or no numbers where all count once."""
         if self.weight is None:

@@ -94,7 +94,7 @@ def _segment_keys(features, bounds, rng):
             odd = rng.integers(1 << 62, size=Z.shape[1], dtype=np.uint64)
             odd = np.uint64(2) * odd + np.uint64(1)
         # Rounded, so that a change of units that rounds differently chooses the same.
-        x = np.clip(np.rint(Z * 2.0**20), -(2.0**62), 2.0**62).astype(np.int64)
+        x = np.clip(np.rint(Z * 2.0**8), -(2.0**62), 2.0**62).astype(np.int64)
         keys[rows] = mixed((x.view(np.uint64) * odd).sum(axis=1, dtype=np.uint64))
     place = np.arange(len(keys)) - np.repeat(bounds[:-1], np.diff(bounds))
     return np.add.reduceat(mixed(keys + place.astype(np.uint64)), bounds[:-1])

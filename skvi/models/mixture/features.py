@@ -42,6 +42,9 @@ class FeaturePiece(Piece):
         self.features = features
         self.observed = observed
 
+    def copy(self):
+        return FeaturePiece(self.features.copy(), self.observed)
+
     def _product(self, coefficients):
         if sparse.issparse(self.features):
             return np.ascontiguousarray((self.features.T @ coefficients.T).T)

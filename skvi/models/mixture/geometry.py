@@ -94,6 +94,10 @@ class Piece(ABC):
 
     n_latent = 0
 
+    def copy(self):
+        """The piece in memory of its own, where pieces follow each other in one."""
+        return self
+
     @abstractmethod
     def quadratics(self, table):
         """Expected quadratic forms, (K, m)."""

@@ -162,8 +162,12 @@ class Rows:
         self.arithmetic = X.dtype  # a model may ask for more
         self.n, self.dim = X.shape
         self._patterns = {}
+        self.kept = {}  # pieces that a model made once
         self._centre = frame.centre.astype(X.dtype)[:, None]
         self._scale = (1.0 / frame.unit).astype(X.dtype)[:, None]
+
+    def __getstate__(self):
+        return {**self.__dict__, "kept": {}}
 
     def taken(self, index):
         """Some of the rows."""
