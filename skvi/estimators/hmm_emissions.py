@@ -11,16 +11,11 @@ from skvi.estimators.gaussian_components import GaussianPriors, component_attrib
 from skvi.estimators.priors import gamma_pair
 from skvi.models.hmm import (
     BernoulliEmissions,
-    BernoulliLaw,
     CategoricalEmissions,
-    CategoricalLaw,
     CodeRows,
     CountRows,
     GaussianEmissions,
-    NegativeBinomialLaw,
     PoissonEmissions,
-    PoissonLaw,
-    StudentLaw,
 )
 from skvi.models.mixture import Frame, Rows, Totals, geometry_for
 from skvi.models.mixture.search import OUTLYING
@@ -102,13 +97,9 @@ class EmissionKind(ABC):
     def attributes(self, q):
         """Fitted attributes of the posterior in the data's units."""
 
-    @abstractmethod
-    def law(self, q):
-        """The predictive law of steps, in the model's units."""
-
-    @abstractmethod
-    def plug_in(self, draws, i, frame):
-        """The law of steps under draw i of the parameters."""
+    def inward_draws(self, draws, frame):
+        """Draws of the parameters in the model's units."""
+        return draws
 
     def inward(self, X, frame):
         """X in the model's units, with the log volume of a step's units."""
@@ -221,19 +212,14 @@ class Gaussian(EmissionKind):
             "means_covariance_": q.covariance("means"),
         }
 
-    def law(self, q):
-        return StudentLaw(*q.predictive())
-
-    def plug_in(self, draws, i, frame):
-        K, dim = draws["means"].shape[1:]
-        loc = (draws["means"][i] - frame.centre) / frame.unit
-        precision, unit = draws["precisions"][i], frame.unit
+    def inward_draws(self, draws, frame):
+        unit, precision = frame.unit, draws["precisions"]
         if self._kind in ("full", "tied"):
-            covariance = np.linalg.inv(precision) / unit / unit[:, None]
-            covariance = np.broadcast_to(covariance, (K, dim, dim))
-            return StudentLaw(np.full(K, np.inf), loc, np.linalg.cholesky(covariance))
-        scale = 1.0 / np.sqrt(precision.reshape(K, -1)) / unit
-        return StudentLaw(np.full((K, dim), np.inf), loc, scale)
+            square = unit * unit[:, None]
+        else:
+            square = unit[0] ** 2 if self._kind == "spherical" else unit**2
+        means = (draws["means"] - frame.centre) / unit
+        return {**draws, "means": means, "precisions": precision * square}
 
     def inward(self, X, frame):
         return frame.inward(X.astype(np.float64)), (~np.isnan(X)) @ np.log(frame.unit)
@@ -311,12 +297,6 @@ class Poisson(EmissionKind):
     def attributes(self, q):
         return {"rates_": q.mean, "rates_std_": np.sqrt(q.variance())}
 
-    def law(self, q):
-        return NegativeBinomialLaw(q.shape, q.rate)
-
-    def plug_in(self, draws, i, frame):
-        return PoissonLaw(draws["rates"][i])
-
     def summary(self, q, names, tail):
         law = stats.gamma(q.shape, scale=1.0 / q.rate)
         ends = law.ppf(tail), law.ppf(1.0 - tail), 1.0
@@ -347,12 +327,6 @@ class Bernoulli(EmissionKind):
 
     def attributes(self, q):
         return {"emissionprob_": q.mean, "emissionprob_std_": np.sqrt(q.variance())}
-
-    def law(self, q):
-        return BernoulliLaw(q.mean)
-
-    def plug_in(self, draws, i, frame):
-        return BernoulliLaw(draws["probabilities"][i])
 
     def inward(self, X, frame):
         return _ones(X), 0.0
@@ -449,12 +423,6 @@ class Categorical(EmissionKind):
 
     def attributes(self, q):
         return {"emissionprob_": q.mean, "emissionprob_std_": np.sqrt(q.variance())}
-
-    def law(self, q):
-        return CategoricalLaw(q.mean, q.sizes)
-
-    def plug_in(self, draws, i, frame):
-        return CategoricalLaw(draws["probabilities"][i], tuple(frame))
 
     def summary(self, q, names, tail):
         lower, upper = np.moveaxis(q.interval(1.0 - 2.0 * tail), -1, 0)

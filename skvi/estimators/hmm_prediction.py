@@ -163,9 +163,10 @@ class HMMPredictionMixin(
             return chain.log_density(x, sequences, self.n_jobs) - log_unit
         check_count(n_samples, "n_samples")
         draws = self.sample_posterior(n_samples, random_state)
+        draws, emissions = kind.inward_draws(draws, frame), self._fitted_model.emissions
 
         def density(i):
-            law = kind.plug_in(draws, i, frame)
+            law = emissions.plug_in(draws, i)
             chain = PredictiveChain(draws["startprob"][i], draws["transmat"][i], law)
             return chain.log_density(x, sequences)
 
@@ -269,7 +270,7 @@ class HMMPredictionMixin(
         return np.ones(n, dtype=int), np.zeros(n, dtype=int)
 
     def _predictive_chain(self):
-        law = self._emission_kind.law(self._fitted_q.emissions)
+        law = self._fitted_model.emissions.predictive(self._fitted_q.emissions)
         return PredictiveChain(self.startprob_, self.transmat_, law)
 
     # -- the posterior -----------------------------------------------------------------

@@ -10,34 +10,22 @@ from skvi.models.hmm.emissions import (
 )
 from skvi.models.hmm.model import FAMILIES, Block, HMMModel
 from skvi.models.hmm.posterior import HMMPosterior
-from skvi.models.hmm.predictive import (
-    BernoulliLaw,
-    CategoricalLaw,
-    NegativeBinomialLaw,
-    PoissonLaw,
-    PredictiveChain,
-    StudentLaw,
-)
+from skvi.models.hmm.predictive import PredictiveChain
 from skvi.models.hmm.search import Settings
 from skvi.models.hmm.sequences import Sequences
 
 __all__ = [
     "FAMILIES",
     "BernoulliEmissions",
-    "BernoulliLaw",
     "Block",
     "CategoricalEmissions",
-    "CategoricalLaw",
     "CodeRows",
     "CountRows",
     "GaussianEmissions",
     "HMMModel",
     "HMMPosterior",
-    "NegativeBinomialLaw",
     "PoissonEmissions",
-    "PoissonLaw",
     "PredictiveChain",
     "Sequences",
     "Settings",
-    "StudentLaw",
 ]

@@ -23,7 +23,15 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from skvi.distributions import NormalWishart
 from skvi.distributions.gaussian import LOG_2PI
+from skvi.models.hmm.laws import (
+    BernoulliLaw,
+    CategoricalLaw,
+    NegativeBinomialLaw,
+    PoissonLaw,
+    StudentLaw,
+)
 from skvi.models.mixture.precision import working_dtype
 from skvi.models.mixture.totals import pass_slices
 
@@ -71,9 +79,13 @@ class Emissions(ABC):
         """What log densities leave out, each step as often as it counts."""
         return 0.0
 
-    def latent_entropy(self, data, table, steps, shares):
-        """Entropy of missing entries that are latent variables."""
-        return 0.0
+    @abstractmethod
+    def predictive(self, q):
+        """The law of a step in each state, the parameters integrated out."""
+
+    @abstractmethod
+    def plug_in(self, draws, i):
+        """The law of a step in each state under draw i of the parameters."""
 
 
 class GaussianEmissions(Emissions):
@@ -122,15 +134,18 @@ class GaussianEmissions(Emissions):
             sums.add(piece, table, r, r)
         return sums.values()
 
-    def latent_entropy(self, data, table, steps, shares):
-        if not self.geometry.has_latent:
-            return 0.0
-        return float(
-            sum(
-                piece.latent_entropy(table, shares[:, part])
-                for piece, part in self._pieces(data, steps, shares.dtype)
-            )
-        )
+    def predictive(self, q):
+        return StudentLaw(*q.predictive())
+
+    def plug_in(self, draws, i):
+        loc, precision = draws["means"][i], draws["precisions"][i]
+        K, dim = loc.shape
+        if isinstance(self.prior, NormalWishart):
+            factor = np.linalg.cholesky(np.linalg.inv(precision))
+            factor = np.broadcast_to(factor, (K, dim, dim))
+            return StudentLaw(np.full(K, np.inf), loc, factor)
+        scale = np.broadcast_to(precision.reshape(K, -1) ** -0.5, (K, dim))
+        return StudentLaw(np.full((K, dim), np.inf), loc, scale)
 
     def absorb(self, values):
         return self.prior.absorb(
@@ -225,6 +240,12 @@ class PoissonEmissions(CountEmissions):
     def absorb(self, values):
         return self.prior.absorb(log=values["total"], value=values["rows"])
 
+    def predictive(self, q):
+        return NegativeBinomialLaw(q.shape, q.rate)
+
+    def plug_in(self, draws, i):
+        return PoissonLaw(draws["rates"][i])
+
 
 class BernoulliEmissions(CountEmissions):
     """Probabilities of ones with a Beta prior."""
@@ -235,6 +256,12 @@ class BernoulliEmissions(CountEmissions):
     def absorb(self, values):
         rest = np.maximum(values["rows"] - values["total"], 0.0)
         return self.prior.absorb(log=values["total"], log_rest=rest)
+
+    def predictive(self, q):
+        return BernoulliLaw(q.mean)
+
+    def plug_in(self, draws, i):
+        return BernoulliLaw(draws["probabilities"][i])
 
 
 class CodeRows:
@@ -280,6 +307,12 @@ class CategoricalEmissions(Emissions):
 
     def absorb(self, values):
         return self.prior.absorb(log=values["counts"])
+
+    def predictive(self, q):
+        return CategoricalLaw(q.mean, q.sizes)
+
+    def plug_in(self, draws, i):
+        return CategoricalLaw(draws["probabilities"][i], self.prior.sizes)
 
     def energy(self, values, q):
         return float(np.sum(values["counts"] * q.expect()["log"]))

@@ -65,6 +65,7 @@ import numpy as np
 
 from skvi.inference.blocks import run_parallel
 from skvi.models.base import Model, Statistics
+from skvi.models.hmm import simulate
 from skvi.models.hmm.independent import Independent
 from skvi.models.hmm.markov import MarkovChain
 from skvi.models.hmm.posterior import HMMPosterior
@@ -200,6 +201,16 @@ class HMMModel(Model):
             self.emissions.prior,
             self.emissions,
         )
+
+    # -- the generative direction, for checks ------------------------------------------
+
+    def log_joint(self, z, X, sequences):
+        """``log p(x, z)`` of draws z at steps X, in the model's units."""
+        return simulate.log_joint(self, X, z, sequences)
+
+    def sample_prior_predictive(self, sequences, rng):
+        """(X, draws): variables from the prior, and steps given them."""
+        return simulate.sample_prior_predictive(self, sequences, rng)
 
     # -- coordinates in which the engine may extrapolate -------------------------------
 

@@ -84,10 +84,6 @@ class Sequences:
         weight = None if self.weight is None else self.weight[first:last]
         return Sequences(self.bounds[first : last + 1], weight)
 
-    def taken(self, index):
-        """Slices of the rows of some sequences."""
-        return [slice(*self.bounds[i : i + 2]) for i in index]
-
     def blocks(self):
         """Parts of whole sequences, of about as many steps each."""
         number = (self.bounds[:-1] - self.bounds[0]) // BLOCK_STEPS
