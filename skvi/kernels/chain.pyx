@@ -31,6 +31,7 @@ ctypedef fused real:
 cdef extern from "chain.h" nogil:
     const int64_t LANES
     const int64_t TILE
+    const double FLOOR
     void skvi_forward_float(
         int64_t, int64_t, const int64_t*, const int64_t*, const double*,
         const double*, const uint8_t*, const float*, float*, double*, double*, int,
@@ -133,7 +134,7 @@ def most_probable_path(
     """
     cdef int64_t K = log_density.shape[0], t, j, k
     cdef int best
-    cdef double value
+    cdef double value, top
     cdef double* score = <double*> malloc(2 * K * sizeof(double))
     cdef double* after
     cdef double* swap
@@ -142,8 +143,11 @@ def most_probable_path(
     cdef double* both = score
     after = score + K
     with nogil:
+        top = log_density[0, start]
+        for k in range(1, K):
+            top = max(top, log_density[k, start])
         for k in range(K):
-            score[k] = log_initial[k] + log_density[k, start]
+            score[k] = log_initial[k] + max(log_density[k, start] - top, FLOOR)
         for t in range(start + 1, stop):
             for k in range(K):
                 after[k] = score[0] + log_trans[0, k]
@@ -154,8 +158,13 @@ def most_probable_path(
                     if value > after[k]:
                         after[k] = value
                         came_from[t - start, k] = <int> j
+            # Relative to the step's largest, with the floor of the other recursions: a
+            # step that all states find impossible must not swallow later differences.
+            top = log_density[0, t]
+            for k in range(1, K):
+                top = max(top, log_density[k, t])
             for k in range(K):
-                after[k] += log_density[k, t]
+                after[k] += max(log_density[k, t] - top, FLOOR)
             swap = score
             score = after
             after = swap
