@@ -19,6 +19,7 @@ import numpy as np
 from skvi.inference.acceleration import Anderson
 
 SLOWEST_RATE = 1.0 - 1e-6  # a map that seems not to contract has such tiny steps
+N_FALLS = 3  # of the ELBO that end a run, if rounding can explain them
 MOST_NOISE = 1e-5  # relative to the ELBO, that an ill-conditioned model may show
 SLACK = 1e-12  # relative rounding of an ELBO, which a fall must exceed to be one
 # By the precision of the statistics: the relative rounding of a rise of the ELBO, and
@@ -50,7 +51,7 @@ class Convergence:
         self.slack, self.rounding_sd = ROUNDING[np.dtype(dtype).name]
         self.tol = tol
         self.distance_tol = distance_tol
-        self.noise = 0.0
+        self.noise, self.n_falls = 0.0, 0
         self.last = None
         self.rates = deque([0.0], maxlen=3)  # one rate alone may be a lucky one
 
@@ -76,12 +77,13 @@ class Convergence:
         rise = 0.0 if distance_left == 0.0 else np.inf
         if len(path) > 1:
             rise = abs(path[-1] - path[-2])
-            # A step that cannot lower the bound and did shows what its digits are worth.
-            self.noise = max(self.noise, path[-2] - path[-1])
-        noise = min(self.noise, MOST_NOISE * abs(path[-1]))
+            # Steps that cannot lower the bound and do show what its digits are worth.
+            fall = path[-2] - path[-1]
+            self.n_falls += fall > self.slack * abs(path[-1])
+            self.noise = max(self.noise, fall)
         tol = max(self.tol, self.slack * abs(path[-1]))
-        if noise > tol:
-            return rise <= noise  # what is left to go is not to be seen
+        if self.n_falls >= N_FALLS:  # what is left to go is not to be seen
+            return rise <= max(tol, min(self.noise, MOST_NOISE * abs(path[-1])))
         return rise <= tol and distance_left <= self.distance_tol
 
 
