@@ -24,8 +24,8 @@ from skvi.models.mixture.starts import mixed
 SAMPLE_STEPS = 20_000
 SEGMENT_STEPS = 1000  # of the sample's sequences, at most
 CLUSTER_STEPS = 5000  # that choose the centres
-WINDOWS = {"steps": 1, "short windows": 7, "long windows": 31}
-KINDS = ("steps", "short windows", "long windows", "followers", "random")
+WINDOWS = {"short windows": 7, "long windows": 31}
+KINDS = ("steps", "short windows", "long windows", "neighbours", "random")
 SHORT, LONG = 10, 40  # sweeps
 N_KEPT = 2
 RANDOM_WINDOW = 10  # steps that a random start gives the same state
@@ -103,23 +103,23 @@ def _segment_keys(features, bounds, rng):
 def labels(kind, sample, n_states, rng):
     """A state for each step of the sample."""
     state = np.random.RandomState(rng.integers(2**31))
-    Z, sequences = sample.Z, sample.sequences
-    n = len(Z)
     if kind == "random":
-        part = np.arange(n) // RANDOM_WINDOW
+        part = np.arange(len(sample.Z)) // RANDOM_WINDOW
         return state.randint(n_states, size=part[-1] + 1)[part]
-    if kind == "followers":
-        F = np.hstack([_shifted(Z, sequences, -1), Z, _shifted(Z, sequences, 1)])
-        return _clusters(F, n_states, state)
-    if kind == "kmeans":
-        return _clusters(Z, n_states, state)
+    return _clusters(_views(kind, sample.Z, sample.sequences), n_states, state)
+
+
+def _views(kind, Z, sequences):
+    """What steps are clustered by."""
+    if kind == "steps":
+        return Z
+    if kind == "neighbours":
+        return np.hstack([_shifted(Z, sequences, by) for by in (-1, 0, 1)])
     width = WINDOWS[kind]
-    if width == 1:
-        return _clusters(Z, n_states, state)
     mean = _running_mean(Z, sequences, width)
     spread = _running_mean(np.abs(Z - Z.mean(axis=0)), sequences, width)
     F = np.hstack([mean, spread])
-    return _clusters(F / _scale(F), n_states, state)
+    return F / _scale(F)
 
 
 def _scale(F):
@@ -137,7 +137,7 @@ def _running_mean(Z, sequences, width):
 
 
 def _shifted(Z, sequences, by):
-    """The step before (-1) or after (1), or the step itself at an end."""
+    """The step before (-1), after (1), or itself (0, and at an end)."""
     t = np.arange(len(Z)) + by
     ends = sequences.lasts if by > 0 else sequences.firsts
     t[ends] = ends
