@@ -15,9 +15,11 @@ from scipy.integrate import tanhsinh
 
 import skvi.distributions
 from skvi.distributions import (
+    Beta,
     DiagonalNormalGamma,
     Dirichlet,
     DirichletOfCounts,
+    Dirichlets,
     Distribution,
     ExponentialFamily,
     FactorisedDiagonalNormalGamma,
@@ -103,6 +105,11 @@ INSTANCES = {
     "normal-gamma of known noise": two_blocks(PointMass(4.0)),
     "dirichlet": Dirichlet([0.4, 3.0, 1.0, 12.0]),
     "dirichlet array": Dirichlet([[0.5, 2.0, 5.0], [30.0, 20.0, 1.0]]),
+    "dirichlets": Dirichlets(
+        [[0.5, 2.0, 5.0, 0.7, 3.0], [30.0, 2.0, 1.0, 4.0, 2.0]], [3, 2]
+    ),
+    "beta": Beta([[0.7, 3.0], [20.0, 1.0]], [[0.5, 2.0], [4.0, 30.0]]),
+    "beta scalar": Beta(2.0, 5.0),
     "wishart": Wishart(9.5, MATRIX),
     "wishart of one dimension": Wishart([3.0, 0.5], [[[2.0]], [[0.1]]]),
     "wishart array": Wishart([2.5, 9.0, 70.0], INVERSE_SCALES),
@@ -408,6 +415,7 @@ PRIORS = {  # each with a distribution of the same variable
         INSTANCES["factorised normal-gamma array spherical"],
     ),
     "stick-breaking": (StickBreaking(np.ones(3), 2.0), INSTANCES["stick-breaking"]),
+    "beta": (Beta(np.full((2, 2), 0.5), 1.5), INSTANCES["beta"]),
 }
 each_prior = pytest.mark.parametrize("name", PRIORS)
 
@@ -439,6 +447,8 @@ def test_expected_log_density_is_that_of_the_natural_parameters(name):
         log_h = -other.mean_log.sum()
     elif "log_det" in e:
         log_h = -0.5 * (prior.dim + 1) * np.sum(e["log_det"])
+    elif "log_rest" in e:
+        log_h = -np.sum(e["log"] + e["log_rest"])
     else:
         log_h = -np.sum(e["log"])
     # One that stands for several has its normaliser several times.
@@ -1613,3 +1623,42 @@ def test_known_counts_leave_a_dirichlet():
     np.testing.assert_allclose(q.variance(), p.variance())
     np.testing.assert_allclose(q.matched().concentration, p.concentration)
     assert q.entropy() == pytest.approx(p.entropy())
+
+
+@pytest.mark.parametrize("name", ["beta", "dirichlets", "gamma array"])
+def test_coordinates_determine_the_distribution(name):
+    q = INSTANCES[name]
+    again = q.at(q.coordinates())
+    z = draw(q, 5)
+    np.testing.assert_allclose(again.log_density(z), q.log_density(z), rtol=1e-12)
+    moved = q.at(q.coordinates() + 0.1)
+    assert q.distance(moved) > 0.0
+
+
+def test_dirichlets_are_their_parts():
+    q = INSTANCES["dirichlets"]
+    parts = Dirichlet(q.concentration[:, :3]), Dirichlet(q.concentration[:, 3:])
+    prior = Dirichlets(np.ones((2, 5)), [3, 2])
+    priors = Dirichlet(np.ones((2, 3))), Dirichlet(np.ones((2, 2)))
+    assert q.entropy() == pytest.approx(sum(part.entropy() for part in parts))
+    assert prior.expected_log_density(q) == pytest.approx(
+        sum(p.expected_log_density(part) for p, part in zip(priors, parts))
+    )
+    added = q.absorb(np.arange(10.0).reshape(2, 5))
+    np.testing.assert_array_equal(
+        added.concentration, q.concentration + np.arange(10.0).reshape(2, 5)
+    )
+    intervals = [part.interval(0.8) for part in parts]
+    np.testing.assert_array_equal(q.interval(0.8), np.concatenate(intervals, axis=-2))
+    assert np.all(q.covariance()[:, :3, 3:] == 0.0)
+
+
+def test_beta_is_that_of_scipy():
+    q = INSTANCES["beta"]
+    law = stats.beta(q.a, q.b)
+    np.testing.assert_allclose(q.mean, law.mean())
+    np.testing.assert_allclose(q.variance(), law.var())
+    assert q.entropy() == pytest.approx(law.entropy().sum())
+    np.testing.assert_allclose(q.interval(0.9)[..., 0], law.ppf(0.05))
+    added = q.absorb(log=1.0, log_rest=np.full((2, 2), 2.0))
+    np.testing.assert_allclose(added.mean, (q.a + 1.0) / (q.a + q.b + 3.0))

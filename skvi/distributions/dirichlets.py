@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from skvi.distributions.base import ExponentialFamily
+from skvi.distributions.base import Distribution
 from skvi.distributions.dirichlet import Dirichlet
 
 
-class Dirichlets(ExponentialFamily):
+class Dirichlets(Distribution):
     """Independent probability vectors that stand side by side in the last axis.
 
     Parameters
@@ -64,16 +64,6 @@ class Dirichlets(ExponentialFamily):
 
     def expect(self):
         return {"log": self.mean_log}
-
-    def natural(self):
-        return {f"log{i}": part.concentration for i, part in enumerate(self.parts)}
-
-    @staticmethod
-    def log_normalizer(natural):
-        return sum(Dirichlet.log_normalizer({"log": v}) for v in natural.values())
-
-    def statistics(self, z):
-        return {f"log{i}": np.log(part) for i, part in enumerate(self._split(z))}
 
     def entropy(self):
         return float(sum(part.entropy() for part in self.parts))
