@@ -255,6 +255,8 @@ def test_expected_statistics_are_sample_means(name):
 
 def log_base(q, z):
     """``log h(z)``: the measure that makes the statistics log z and z natural."""
+    if isinstance(q, Beta):
+        return -(np.log(z) + np.log1p(-z)).reshape(len(z), -1).sum(axis=1)
     if isinstance(q, Gaussian):
         return 0.0
     if isinstance(q, NormalGamma):
