@@ -25,9 +25,11 @@ SAMPLE_STEPS = 20_000
 SEGMENT_STEPS = 1000  # of the sample's sequences, at most
 CLUSTER_STEPS = 5000  # that choose the centres
 WINDOWS = {"short windows": 7, "long windows": 31}
+ANY = ("steps",)
 KINDS = ("steps", "short windows", "long windows", "neighbours", "random")
 SHORT, LONG = 10, 40  # sweeps
-N_KEPT = 2
+N_KEPT = 2  # runs that are made longer
+FEW_STEPS = 5000  # a sample that needs and affords twice as many of both
 RANDOM_WINDOW = 10  # steps that a random start gives the same state
 
 
@@ -202,8 +204,11 @@ def best_short(model, sample, kinds, rng, n_jobs=None):
         found = labels(kind, sample, model.n_states, generator)
         return climbed((start(model, sample, found), SHORT))
 
-    runs = run_parallel(begun, list(zip(kinds, rng.spawn(len(kinds)))), n_jobs)
-    runs = sorted(runs, key=lambda run: -run[0])[:N_KEPT]
+    few = sample.sequences.n_steps <= FEW_STEPS and model.n_states > 1
+    more = 2 if few else 1
+    jobs = list(zip(more * kinds, rng.spawn(more * len(kinds))))
+    runs = run_parallel(begun, jobs, n_jobs)
+    runs = sorted(runs, key=lambda run: -run[0])[: more * N_KEPT]
     if len(kinds) > 1:
         runs = run_parallel(climbed, [(q, LONG) for _, q in runs], n_jobs)
     return max(runs, key=lambda run: run[0])[1]
