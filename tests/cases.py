@@ -10,16 +10,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import special, stats
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import skvi
 import twins
 from skvi.distributions import Dirichlet, StickBreaking, Wishart
 from skvi.metrics import log_predictive_density_scorer
+from skvi.models.hmm import Block as HMMBlock
 from skvi.models.mixture import MixturePosterior, Rows
 from skvi.models.regression import Moments, RegressionModel
 
@@ -35,10 +38,24 @@ class Kind(ABC):
     reordering = 1e-8  # what another order may change: rounding
     single = 1e-3  # and single precision, in sds
     one_step = None  # (model, X) -> the engine's model, a block, where to step from
+    smooths = False  # whether what is said of a row depends on others of its sequence
 
     def first_step(self):
         """What may come before the estimator in a pipeline."""
         return StandardScaler()
+
+    def families_differ(self, estimator):
+        """Whether its mean-field family is smaller than its structured one."""
+        return True
+
+    def stream(self, model, X, rng):
+        """(more data like X, the rows of each of its blocks)."""
+        many = np.concatenate([X] * 8)
+        return many, np.array_split(rng.permutation(len(many)), 4)
+
+    def n_seen(self, model):
+        """Rows that a fit has seen."""
+        return model.n_samples_seen_
 
     def draws(self, model, X, n, seed):
         """Draws of all that `log_joint` is a function of."""
@@ -110,6 +127,10 @@ class Kind(ABC):
     @abstractmethod
     def shifted(self, case, X, y, shift):
         """(estimator, X, y, back), or None where a shift changes the model."""
+
+    def moved(self, estimator, X, shift):
+        """X with its features, all of them, shifted."""
+        return X + shift
 
     @abstractmethod
     def unusable(self, X, y):
@@ -899,4 +920,628 @@ def _topic_cases():
             )
 
 
-CASES = [*_regression_cases(), *_mixture_cases(), *_topic_cases()]
+# -- VariationalHMM --------------------------------------------------------------------
+
+
+def roles_of(estimator, X):
+    """Positions in X of the columns that are not features."""
+    roles = (estimator.sequence, estimator.sequence_weight)
+    return [column % X.shape[1] for column in roles if column is not None]
+
+
+def sequences_of(estimator, X):
+    """(features, slices of the sequences, their weights) of an array X."""
+    features = np.delete(X, roles_of(estimator, X), axis=1)
+    starts = np.zeros(1, dtype=int)
+    if estimator.sequence is not None:
+        ids = X[:, estimator.sequence]
+        starts = np.append(0, 1 + np.flatnonzero(ids[1:] != ids[:-1]))
+    weights = np.ones(len(starts))
+    if estimator.sequence_weight is not None:
+        weights = X[starts, estimator.sequence_weight]
+    slices = [slice(a, b) for a, b in pairwise([*starts, len(X)])]
+    return features, slices, weights
+
+
+def joined(estimator, parts, weights=None):
+    """Arrays as the sequences of one, in this order, with ids and weights of theirs."""
+    parts = [part.copy() for part in parts]
+    for i, part in enumerate(parts):
+        if estimator.sequence is not None:
+            part[:, estimator.sequence] = i
+        if weights is not None:
+            part[:, estimator.sequence_weight] = weights[i]
+    return np.concatenate(parts)
+
+
+def unfolded(estimator, X):
+    """X with each sequence as often as its weight says."""
+    if estimator.sequence_weight is None:
+        return X
+    _, slices, weights = sequences_of(estimator, X)
+    parts = [X[rows] for rows, n in zip(slices, weights) for _ in range(int(n))]
+    return joined(estimator, parts, np.ones(len(parts)))
+
+
+def in_features(estimator, X, function):
+    """X with a function of its features, columns with a role as they are."""
+    kept = np.setdiff1d(np.arange(X.shape[1]), roles_of(estimator, X))
+    out = X.copy()
+    out[:, kept] = function(X[:, kept])
+    return out
+
+
+def emission_log_densities(model, x, draws):
+    """log p(x_t | z_t = k) of draws of the parameters: (n, T, K).
+
+    Missing entries of x (n or 1, T, D) are integrated out, their densities independent.
+    """
+    missing = np.isnan(x)
+    x = np.where(missing, 0.0, x)[:, :, None]  # zeros that are not looked at
+    if model.emissions == "gaussian":
+        K, dim = model.means_.shape
+        roots = _row_roots(model.covariance_type, draws["precisions"], K, dim)
+        gap = x - draws["means"][:, None]
+        each = [_log_normal(gap[:, :, k], roots[:, k]) for k in range(K)]
+        each = np.stack(each, axis=2)
+    elif model.emissions == "poisson":
+        each = stats.poisson.logpmf(x, draws["rates"][:, None])
+    elif model.emissions == "bernoulli":
+        each = stats.bernoulli.logpmf(x > 0.0, draws["probabilities"][:, None])
+    else:
+        ends = np.cumsum(model.n_categories_)
+        columns = (x[0, :, 0] + ends - model.n_categories_).astype(int)
+        each = np.log(np.swapaxes(draws["probabilities"][:, :, columns], 1, 2))
+    return np.where(missing[:, :, None], 0.0, each).sum(axis=-1)
+
+
+def log_prior_of_emissions(model, draws):
+    """log p(means, precisions), or of rates or probabilities."""
+    if model.emissions == "gaussian":
+        K, dim = model.means_.shape
+        roots = _row_roots(model.covariance_type, draws["precisions"], K, dim)
+        roots = np.sqrt(model.mean_precision_prior_) * roots
+        offset = draws["means"] - model.mean_prior_
+        total = log_prior_of_precisions(model, draws["precisions"])
+        return total + sum(
+            _log_normal(offset[:, k], roots[:, k]).sum(axis=1) for k in range(K)
+        )
+    if model.emissions == "poisson":
+        shape, rate = model.rate_prior_
+        each = stats.gamma.logpdf(draws["rates"], shape, scale=1.0 / rate)
+        return each.sum(axis=(1, 2))
+    if model.emissions == "bernoulli":
+        one, zero = model.probability_prior_
+        return stats.beta.logpdf(draws["probabilities"], one, zero).sum(axis=(1, 2))
+    ends = np.cumsum(model.n_categories_)[:-1]
+    return sum(
+        dirichlet_logpdf(concentration, probabilities)
+        for concentration, probabilities in zip(
+            np.split(model.probability_prior_, ends),
+            np.split(draws["probabilities"], ends, axis=2),
+        )
+    )
+
+
+def hmm_log_joint(model, X, draws):
+    """``log p(x, z, startprob, transmat, emissions)`` by the model's docstring."""
+    x, slices, _ = sequences_of(model, X)
+    start, trans, z = draws["startprob"], draws["transmat"], draws["states"]
+    n = len(z)
+    total = log_prior_of_emissions(model, draws)
+    if model.n_components > 1:  # else both are one
+        total += dirichlet_logpdf(model.startprob_prior_, start[:, None])
+        total += dirichlet_logpdf(model.transmat_prior_, trans)
+    each = np.arange(n)[:, None]
+    for rows in slices:
+        path = z[:, rows]
+        total += np.log(start[np.arange(n), path[:, 0]])
+        total += np.log(trans[each, path[:, :-1], path[:, 1:]]).sum(axis=1)
+    x = x[None]
+    if "missing" in draws:
+        hole = np.isnan(x[0])
+        hole[hole.all(axis=1)] = False  # a step of which nothing is known is none
+        x = np.broadcast_to(x, (n, *x.shape[1:])).copy()
+        x[:, hole] = draws["missing"]
+    log_b = emission_log_densities(model, x, draws)
+    return total + np.take_along_axis(log_b, z[..., None], axis=2).sum(axis=(1, 2))
+
+
+def hmm_posterior(model):
+    """What q of the parameters is made of: {name: (kind, values)}.
+
+    Read off the fitted attributes; "positive" numbers are moved on the log scale.
+    """
+    out = {
+        "start": ("positive", model.posterior_["startprob"].concentration),
+        "trans": ("positive", model.posterior_["transmat"].concentration),
+    }
+    if model.emissions == "gaussian":
+        matrix = model.covariance_type in ("full", "tied")
+        dof = np.asarray(model.degrees_of_freedom_)
+        shape = np.shape(model.covariances_)
+        by_matrix = dof.reshape(dof.shape + (1,) * (len(shape) - dof.ndim))
+        excess = dof - (len(model.mean_prior_) - 1.0 if matrix else 0.0)
+        out["location"] = ("location", model.means_)
+        out["beta"] = ("positive", np.asarray(model.mean_precision_))
+        out["excess"] = ("positive", excess)
+        C = by_matrix * model.covariances_
+        out["C"] = ("matrix", C) if matrix else ("positive", C)
+    elif model.emissions == "poisson":
+        variance = model.rates_std_**2
+        out["shape"] = ("positive", model.rates_**2 / variance)
+        out["rate"] = ("positive", model.rates_ / variance)
+    else:
+        p, sd = model.emissionprob_, model.emissionprob_std_
+        total = p * (1.0 - p) / sd**2 - 1.0
+        out["one"] = ("positive", p * total)
+        if model.emissions == "bernoulli":
+            out["zero"] = ("positive", (1.0 - p) * total)
+    return out
+
+
+def expected_log_densities(model, law, x):
+    """E log p(x_t | z_t = k) under q of the parameters, (T, K); missing entries out."""
+    missing = np.isnan(x)
+    x = np.where(missing, 0.0, x)[:, None]
+    seen = ~missing[:, None]
+    if model.emissions == "gaussian":
+        return _expected_log_normal(model, law, x[:, 0], missing)
+    if model.emissions == "poisson":
+        mean_log = special.digamma(law["shape"]) - np.log(law["rate"])
+        each = x * mean_log - law["shape"] / law["rate"] - special.gammaln(x + 1.0)
+    elif model.emissions == "bernoulli":
+        log_p = twins.mean_log(np.stack([law["zero"], law["one"]], axis=-1))
+        each = np.where(x > 0.0, log_p[..., 1], log_p[..., 0])
+    else:
+        log_p = _split_mean_log(model, law["one"])
+        each = np.stack(
+            [table[:, x[:, 0, d].astype(int)].T for d, table in enumerate(log_p)],
+            axis=2,
+        )
+    return np.where(seen, each, 0.0).sum(axis=2)
+
+
+def _split_mean_log(model, concentration):
+    ends = np.cumsum(model.n_categories_)[:-1]
+    return [twins.mean_log(part) for part in np.split(concentration, ends, axis=1)]
+
+
+def _expected_log_normal(model, law, x, missing):
+    """... of Gaussians; missing entries of full and tied ones are latent variables.
+
+    Their best q depends on the state, but not on mu and Lambda.
+    """
+    location, beta, C = law["location"], law["beta"], law["C"]
+    K, dim = location.shape
+    if model.covariance_type in ("diag", "spherical"):
+        shape, rate = 0.5 * law["excess"], 0.5 * C
+        log_x, mean = special.digamma(shape) - np.log(rate), shape / rate
+        if model.covariance_type == "spherical":
+            log_x, mean = log_x[:, None], mean[:, None]
+        spread = 1.0 / beta.reshape(K, -1)
+        each = log_x - np.log(2.0 * np.pi) - spread
+        each = each - mean * (x[:, None] - location) ** 2
+        return 0.5 * np.where(missing[:, None], 0.0, each).sum(axis=2)
+    dof = np.broadcast_to(law["excess"] + dim - 1.0, K)
+    C = np.broadcast_to(C, (K, dim, dim))
+    log_det = twins.mean_log_det(dof, C)
+    out = np.zeros((len(x), K))
+    for k in range(K):
+        P = dof[k] * np.linalg.inv(C[k])
+        for t in range(len(x)):
+            m, o = missing[t], ~missing[t]
+            if not o.any():
+                continue
+            Q = P[np.ix_(o, o)]
+            hidden = P[np.ix_(m, m)]
+            if m.any():
+                cross = P[np.ix_(o, m)]
+                Q = Q - cross @ np.linalg.solve(hidden, cross.T)
+            gap = (x[t] - location[k])[o]
+            out[t, k] = 0.5 * (
+                log_det[k]
+                - np.linalg.slogdet(hidden)[1]
+                - o.sum() * np.log(2.0 * np.pi)
+                - dim / beta[k]
+                - gap @ Q @ gap
+            )
+    return out
+
+
+def minus_divergence_of_emissions(model, law):
+    """-KL(q || p) of the emissions' parameters."""
+    if model.emissions == "poisson":
+        return twins.gamma_divergence(law["shape"], law["rate"], *model.rate_prior_)
+    if model.emissions == "bernoulli":
+        prior = np.stack(model.probability_prior_, axis=-1)
+        return twins.minus_divergence(prior, np.stack([law["one"], law["zero"]], -1))
+    if model.emissions == "categorical":
+        ends = np.cumsum(model.n_categories_)[:-1]
+        return sum(
+            twins.minus_divergence(prior, q)
+            for prior, q in zip(
+                np.split(model.probability_prior_, ends),
+                np.split(law["one"], ends, axis=1),
+            )
+        )
+    C, C_0, dof_0 = law["C"], model.covariance_prior_, model.degrees_of_freedom_prior_
+    beta, beta_0 = law["beta"], model.mean_precision_prior_
+    gap = law["location"] - model.mean_prior_
+    K, dim = gap.shape
+    if model.covariance_type in ("diag", "spherical"):
+        shape, rate = 0.5 * law["excess"], 0.5 * C
+        total = twins.gamma_divergence(shape, rate, 0.5 * dof_0, 0.5 * np.asarray(C_0))
+        precision = np.broadcast_to((shape / rate).reshape(K, -1), (K, dim))
+        square = np.sum(precision * gap**2, axis=1)
+    else:
+        dof = law["excess"] + dim - 1.0
+        total = twins.wishart_divergence(dof, C, dof_0, C_0)
+        P = dof[..., None, None] * np.linalg.inv(C)
+        square = np.einsum("ki,kij,kj->k", gap, np.broadcast_to(P, (K, dim, dim)), gap)
+    ratio = np.broadcast_to(beta_0 / beta.reshape(K, -1), (K, dim))
+    spread = np.sum(1.0 + np.log(ratio) - ratio, axis=1)
+    return total + 0.5 * np.sum(spread - beta_0 * square)
+
+
+def hmm_bound(model, X, law, q=None):
+    """The ELBO of q of the parameters, with the best q(z), or with this q (T, K)."""
+    x, slices, weights = sequences_of(model, X)
+    log_start, log_trans = (twins.mean_log(law[name]) for name in ("start", "trans"))
+    log_b = expected_log_densities(model, law, x)
+    total = minus_divergence_of_emissions(model, law)
+    total += twins.minus_divergence(model.startprob_prior_, law["start"])
+    total += twins.minus_divergence(model.transmat_prior_, law["trans"])
+    for rows, weight in zip(slices, weights):
+        chain = log_b[rows], log_start, log_trans
+        if q is None:
+            total += weight * twins.forward_backward(*chain)[0]
+        else:
+            total += weight * twins.mean_field_chain_bound(*chain, q[rows])
+    return total
+
+
+class ForgetfulBlock(HMMBlock):
+    """Every pass over it starts anew, where a fit would go on from the last one."""
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, None if name == "memory" else value)
+
+
+class HMMKind(Kind):
+    weighted = False  # a row is a step: sequences have weights, in a column
+    smooths = True
+
+    def __init__(self, emissions):
+        self.is_gaussian = emissions == "gaussian"
+
+    def first_step(self):
+        if not self.is_gaussian:
+            return FunctionTransformer()  # scales would leave no counts
+        # the two features; ids and weights stay what they are, and where
+        return ColumnTransformer(
+            [("scale", StandardScaler(), [0, 1])], remainder="passthrough"
+        )
+
+    def families_differ(self, estimator):
+        return estimator.n_components > 1
+
+    def n_seen(self, model):
+        return model.n_steps_seen_
+
+    def stream(self, model, X, rng):
+        """Whole sequences, X eight times; blocks are made of some of them."""
+        _, slices, weights = sequences_of(model, X)
+        parts = [X[rows] for rows in slices] * 8
+        if model.sequence_weight is None:
+            weights = None
+        else:
+            weights = 1.0 + np.tile(
+                weights, 8
+            )  # sequences that do not count are not seen
+        many = joined(model, parts, weights)
+        ends = np.cumsum([len(part) for part in parts])
+        rows = [np.arange(end - len(part), end) for part, end in zip(parts, ends)]
+        # Without ids all of a block is one sequence.
+        order = np.arange(8) if model.sequence is None else rng.permutation(len(rows))
+        blocks = [
+            np.concatenate([rows[i] for i in some]) for some in np.array_split(order, 4)
+        ]
+        return many, blocks
+
+    def draws(self, model, X, n, seed):
+        return model.sample_posterior(n, seed, X=unfolded(model, X))
+
+    def log_q(self, model, X, draws):
+        return model.log_posterior_density(draws, X=unfolded(model, X))
+
+    def log_joint(self, model, X, y, draws):
+        return hmm_log_joint(model, unfolded(model, X), draws)
+
+    def bound(self, model, X, y):
+        law = hmm_posterior(model)
+        values = {name: value for name, (_, value) in law.items()}
+        spreads = {
+            name: np.zeros_like(value)
+            + (model.means_std_ if kind == "location" else 1.0 / np.sqrt(1.0 + value))
+            for name, (kind, value) in law.items()
+            if kind != "matrix"
+        }
+        if "C" in law and law["C"][0] == "matrix":
+            values["C"] = np.linalg.cholesky(values["C"])
+            excess = 1.0 / np.sqrt(1.0 + values["excess"])
+            spreads["C"] = np.zeros_like(values["C"]) + excess[..., None, None]
+        q = None
+        if model.posterior == "mean_field":
+            q = model.predict_proba(X)
+            spreads["logits"], values["logits"] = np.ones(q.shape), np.log(q)
+        sizes = np.cumsum([spread.size for spread in spreads.values()])
+
+        def elbo(coordinates):
+            moved = {}
+            for (name, spread), move in zip(
+                spreads.items(), np.split(coordinates, sizes[:-1])
+            ):
+                move, value = spread * move.reshape(spread.shape), values[name]
+                kind = "location" if name == "logits" else law[name][0]
+                if kind == "matrix":
+                    root = value @ (np.eye(value.shape[-1]) + np.tril(move))
+                    moved[name] = root @ np.swapaxes(root, -1, -2)
+                else:
+                    moved[name] = (
+                        value + move if kind == "location" else value * np.exp(move)
+                    )
+            states = special.softmax(moved["logits"], axis=1) if q is not None else None
+            return hmm_bound(model, X, moved, states)
+
+        return np.zeros(sizes[-1]), elbo
+
+    def tol(self, model, X):
+        return model.tol * len(X)
+
+    def one_step(self, model, X):
+        inner, q, data, sequences = model._local_model(X)
+        # not at the optimum: the posterior that one of the sequences asks for
+        part = inner.statistics(q, ForgetfulBlock(data, sequences.part(0, 1)))
+        starts = inner.prior(), inner.global_step(part.values, None)
+        return inner, ForgetfulBlock(data, sequences), starts
+
+    def onward(self, model, X, y):
+        return deepcopy(model).set_params(warm_start=True, max_iter=1, tol=0.0).fit(X)
+
+    def enlarged(self, model, larger, X, y):
+        params = {**larger.get_params(), "warm_start": True}
+        return deepcopy(model).set_params(**params).fit(X)
+
+    def reordered(self, model, X, y, rng):
+        """Sequences in another order: that of steps is the model's."""
+        _, slices, weights = sequences_of(model, X)
+        order = rng.permutation(len(slices))
+        weights = None if model.sequence_weight is None else weights[order]
+        other = joined(model, [X[slices[i]] for i in order], weights)
+        return clone(model), other, y, self.attributes
+
+    def attributes(self, model):
+        out = {
+            "startprob_": (model.startprob_, 1.0),
+            "transmat_": (model.transmat_, 1.0),
+        }
+        if self.is_gaussian:
+            std = model.means_std_
+            size = np.max(model.covariances_)
+            out["means_"] = (model.means_, std)
+            out["means_std_"] = (std, std)
+            out["covariances_"] = (model.covariances_, size)
+            return out
+        name = "rates" if model.emissions == "poisson" else "emissionprob"
+        std = getattr(model, f"{name}_std_")
+        return {
+            **out,
+            f"{name}_": (getattr(model, f"{name}_"), std),
+            f"{name}_std_": (std, std),
+        }
+
+    def moments(self, model):
+        out = {
+            "startprob": (model.startprob_, model.startprob_std_, None),
+            "transmat": (
+                model.transmat_,
+                model.transmat_std_,
+                model.transmat_covariance_,
+            ),
+        }
+        if self.is_gaussian:
+            means = model.means_, model.means_std_, model.means_covariance_
+            return {
+                **out,
+                "means": means,
+                "precisions": (model.precisions_, None, None),
+            }
+        if model.emissions == "poisson":
+            return {**out, "rates": (model.rates_, model.rates_std_, None)}
+        p = model.emissionprob_, model.emissionprob_std_, None
+        return {**out, "probabilities": p}
+
+    def outputs(self, model, X):
+        return (
+            model.score_samples(X),
+            model.predict_proba(X),
+            model.predict(X).astype(float),
+            model.predict(X, method="marginal").astype(float),
+        )
+
+    def rescaled(self, case, X, y, c):
+        if not self.is_gaussian:
+            return  # counts and categories have no unit
+        spherical = case.params["covariance_type"] == "spherical"
+        for unit in [np.array([c, c])] + ([] if spherical else [np.array([1.0, c])]):
+            estimator = self._in_units(case, unit, 0.0)
+            Xc = in_features(estimator, X, lambda x, unit=unit: x * unit)
+            x, slices, weights = sequences_of(estimator, X)
+            log_unit = (~np.isnan(x)) @ np.log(unit)
+            change = -sum(
+                weight * log_unit[rows].sum() for rows, weight in zip(slices, weights)
+            )
+
+            def back(fit, X, log_unit=log_unit):
+                score, *others = self.outputs(fit, X)
+                return (score + log_unit, *others)
+
+            yield estimator, Xc, None, change, back
+
+    def shifted(self, case, X, y, shift):
+        if not self.is_gaussian:
+            return None
+        estimator = self._in_units(case, np.ones(2), shift)
+        return estimator, self.moved(estimator, X, shift), None, self.outputs
+
+    def moved(self, estimator, X, shift):
+        return in_features(estimator, X, lambda x: x + shift)
+
+    _in_units = MixtureKind._in_units
+
+    def unusable(self, X, y):
+        bad = X.copy()
+        bad[0, 0] = np.inf
+        yield (bad,), {}, "infinity"
+        yield (X[:0],), {}, "0 sample"
+        if not self.is_gaussian:
+            bad[0, 0] = -1.0
+            yield (bad,), {}, "egative"
+
+
+# Emissions of two features, by what a state of three has of its own.
+HMM_EMISSIONS = {
+    "full": {"emissions": "gaussian", "covariance_type": "full"},
+    "tied": {"emissions": "gaussian", "covariance_type": "tied"},
+    "diag": {"emissions": "gaussian", "covariance_type": "diag"},
+    "spherical": {"emissions": "gaussian", "covariance_type": "spherical"},
+    "poisson": {"emissions": "poisson"},
+    "bernoulli": {"emissions": "bernoulli"},
+    "categorical": {"emissions": "categorical", "n_categories": [3, 2]},
+}
+
+
+@dataclass(frozen=True)
+class chains_of_steps:
+    """Steps of sequences that stay in a state for a while; columns with a role last.
+
+    Attributes
+    ----------
+    kind : str, a key of HMM_EMISSIONS
+    lengths : of the sequences
+    n_states : int
+    missing : bool, whether some entries, and a whole step, are NaN
+    ids : bool, whether there is a column of ids
+    weights : of the sequences, a column then
+    clear : bool, whether a step says almost for certain what its state is
+    """
+
+    kind: str
+    lengths: tuple = (8, 5)
+    n_states: int = 2
+    missing: bool = False
+    ids: bool = True
+    weights: tuple | None = None
+    clear: bool = False
+
+    def __call__(self, rng):
+        n = sum(self.lengths)
+        states = (np.arange(n) // 3) % self.n_states
+        X = self.emit(states, rng)
+        if self.missing:
+            X[[1, 5, 7, 10], [0, 1, 1, 0]] = np.nan
+            X[3] = np.nan
+        each = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        columns = [X]
+        if self.ids:
+            columns.append(each[:, None] + 1.0)
+        if self.weights is not None:
+            columns.append(np.array(self.weights, dtype=float)[each][:, None])
+        return np.hstack(columns), None
+
+    def emit(self, states, rng):
+        n = len(states)
+        if self.kind == "poisson":
+            rates = np.array([[2.0, 6.0], [6.0, 3.0], [12.0, 12.0]])
+            if self.clear:
+                rates = np.array([[1.0, 9.0], [8.0, 2.0], [20.0, 20.0]])
+            return rng.poisson(rates[states]).astype(float)
+        if self.kind == "bernoulli":
+            p = np.array([[0.9, 0.2], [0.1, 0.7], [0.9, 0.9]])
+            return (rng.random((n, 2)) < p[states]).astype(float)
+        if self.kind == "categorical":
+            p = np.array([[0.8, 0.1, 0.1], [0.1, 0.7, 0.2], [0.1, 0.2, 0.7]])[states]
+            first = (rng.random((n, 1)) > p.cumsum(axis=1)).sum(axis=1)
+            second = rng.random(n) < np.array([0.2, 0.8, 0.5])[states]
+            return np.column_stack([first, second]).astype(float)
+        centres = np.array([[0.0, 0.0], [3.0, 2.0], [-2.5, 3.5]])
+        centres = (2.0 if self.clear else 1.0) * centres
+        shear = np.array([[1.0, 0.5], [0.0, 0.8]])
+        X = rng.standard_normal((n, 2)) @ shear + centres[states]
+        return X * [1.0, 3.0] + [0.0, 20.0]
+
+
+def explicit_priors(kind):
+    """Priors of a row's own, for two states."""
+    chain = {
+        "startprob_prior": [0.7, 1.5],
+        "transmat_prior": [[2.0, 0.5], [0.8, 1.2]],
+    }
+    if kind == "poisson":
+        return {**chain, "rate_prior": (1.5, 0.4)}
+    if kind in ("bernoulli", "categorical"):
+        return {**chain, "probability_prior": 0.8}
+    return {
+        **chain,
+        "mean_precision_prior": 0.3,
+        "mean_prior": [1.0, 3.0],
+        "degrees_of_freedom_prior": 4.0,
+        "covariance_prior": EXPLICIT[kind],
+    }
+
+
+def _hmm_cases():
+    for kind, emissions in HMM_EMISSIONS.items():
+        variants = {
+            "two": ({"sequence": 2}, {}),
+            "one": ({}, {"lengths": (12,), "ids": False}),
+            "missing": ({"sequence": 2}, {"lengths": (8, 6), "missing": True}),
+            "sticky": ({"sequence": 2, "stickiness": 3.0}, {}),
+            "three": (
+                {"sequence": 2, "n_components": 3},
+                {"lengths": (9, 5), "n_states": 3},
+            ),
+            "single": (
+                {"sequence": 2, "n_components": 1},
+                {"lengths": (6, 4), "n_states": 1},
+            ),
+            "explicit": ({"sequence": -1, **explicit_priors(kind)}, {}),
+            "weights": (
+                {"sequence": 2, "sequence_weight": 3},
+                {"lengths": (5, 3, 6), "weights": (2, 0, 1)},
+            ),
+        }
+        for variant, (params, data) in variants.items():
+            name = f"hmm-{kind}-{variant}"
+            for posterior in ("structured", "mean_field"):
+                structured = posterior == "structured"
+                yield Case(
+                    name=f"{name}-{posterior}",
+                    make=skvi.VariationalHMM,
+                    params={
+                        "n_components": 2,
+                        "posterior": posterior,
+                        "init_params": "kmeans",
+                        "random_state": 0,
+                        **emissions,
+                        **params,
+                    },
+                    data=chains_of_steps(kind, **data),
+                    kind=HMMKind(emissions["emissions"]),
+                    exact=variant == "single",
+                    larger=None if structured else f"{name}-structured",
+                )
+
+
+CASES = [*_regression_cases(), *_mixture_cases(), *_topic_cases(), *_hmm_cases()]

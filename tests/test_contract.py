@@ -203,15 +203,13 @@ def test_4_a_full_step_of_partial_fit_is_an_iteration(case, fitted):
 @each(lambda case: not case.kind.incremental)
 def test_4_partial_fit_ends_near_fit(case, fitted):
     model, X, _ = fitted(case)
-    rng = np.random.default_rng(0)
-    many = np.concatenate([X] * 8)
-    blocks = np.array_split(rng.permutation(len(many)), 4)
+    many, blocks = case.kind.stream(model, X, np.random.default_rng(0))
     parts = clone(model).partial_fit(many[blocks[0]])
     # The first block chooses where both climb from; one step a block is a short climb.
     whole = pickle.loads(pickle.dumps(parts)).set_params(warm_start=True).fit(many)
     for rows in blocks[1:] + 9 * blocks:
         parts.partial_fit(many[rows])
-    assert parts.n_samples_seen_ == 10 * len(many)
+    assert case.kind.n_seen(parts) == 10 * len(many)
     assert parts.score(many) > whole.score(many) - 0.1
 
 
@@ -286,9 +284,10 @@ def test_6_shifts_move_predictions_only(case, fitted, shift):
     far.fit(Xs, ys)
     # the same rounded data, near the origin
     near, _, _, at_origin = case.kind.shifted(case, X, y, 0.0)
-    near.fit(Xs - shift, None if y is None else ys - shift)
+    Xn = case.kind.moved(near, Xs, -shift)
+    near.fit(Xn, None if y is None else ys - shift)
     assert far.elbo_ == pytest.approx(near.elbo_, abs=1e-6)
-    for a, b in zip(back(far, Xs), at_origin(near, Xs - shift)):
+    for a, b in zip(back(far, Xs), at_origin(near, Xn)):
         assert np.max(np.abs(a - b)) < 1e-6 + 1e3 * rounding
 
 
@@ -337,7 +336,8 @@ def test_7_works_inside_scikit_learn(case, fitted):
     ).fit(frame, y)
     last, seen = skvi.unwrap(search, frame)
     assert last.elbo_ == pytest.approx(search.best_score_)
-    assert search.best_params_[key] == "structured"
+    if case.kind.families_differ(estimator):
+        assert search.best_params_[key] == "structured"
     assert seen.shape == X.shape
 
 
@@ -370,6 +370,7 @@ def test_8_every_public_estimator_and_posterior_has_a_row():
     choices = (
         "covariance_type",
         "emission",
+        "emissions",
         "weight_concentration_prior_type",
         "prior",
     )

@@ -1,20 +1,25 @@
 """scikit-learn's own checks, with nothing excused."""
 
 import numpy as np
+import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from cases import CASES
+from cases import CASES, sequences_of
 
 CHOICES = (
     "prior",
     "covariance_type",
     "emission",
+    "emissions",
     "weight_concentration_prior_type",
     "memory_budget",
     "doc_topic_prior",
 )
 # what a row takes to end at an optimum of its data, as its arrays are for these
 PRECISION = ("tol", "max_iter", "block_size")
+# columns that the data of the checks do not have
+ROLES = ("sequence", "sequence_weight")
+SMOOTHERS = [case for case in CASES if case.kind.smooths]
 
 
 def representatives():
@@ -31,7 +36,7 @@ def representatives():
         if made - seen:
             seen |= made
             defaults = case.make().get_params()
-            own = [name for name in params if name in PRECISION]
+            own = [name for name in params if name in PRECISION + ROLES]
             own += [name for name, value in params.items() if np.ndim(value) > 0]
             yield estimator.set_params(**{name: defaults[name] for name in own})
 
@@ -39,3 +44,21 @@ def representatives():
 @parametrize_with_checks(list(representatives()))
 def test_sklearn_checks(estimator, check):
     check(estimator)
+
+
+@pytest.mark.parametrize("case", SMOOTHERS, ids=lambda case: case.name)
+def test_answers_depend_on_a_sequence_alone(case):
+    """Invariance to the order and subset of sequences.
+
+    The checks ask it of rows, but of one component only, which has no sequences.
+    """
+    X, y = case.data(np.random.default_rng(0))
+    model = case.estimator().fit(X, y)
+    if model.sequence is None:
+        return  # there is one
+    _, slices, _ = sequences_of(model, X)
+    here = case.kind.outputs(model, X)
+    backwards = np.concatenate([np.arange(len(X))[rows] for rows in slices[::-1]])
+    for rows in [backwards, *[np.arange(len(X))[rows] for rows in slices]]:
+        for there, all_of_them in zip(case.kind.outputs(model, X[rows]), here):
+            np.testing.assert_allclose(there, all_of_them[rows], rtol=1e-9, atol=1e-9)

@@ -169,3 +169,111 @@ def documents_sweep(counts, inverse_total, topics, documents, shares):
             documents[d] += c * (new - own)
             topics[w] += c * (new - own)
             shares[d, w] = new
+
+
+# -- hidden Markov chains: in log space, a step at a time ------------------------------
+
+
+def forward(logb, log_start, log_trans):
+    """log p(x_1..t, z_t), (T, K); where logb are log densities (T, K) of the steps."""
+    alpha = np.empty(logb.shape)
+    alpha[0] = log_start + logb[0]
+    for t in range(1, len(logb)):
+        before = alpha[t - 1][:, None] + log_trans
+        alpha[t] = logb[t] + np.logaddexp.reduce(before, axis=0)
+    return alpha
+
+
+def forward_backward(logb, log_start, log_trans):
+    """(log Z, gamma (T, K), xi (K, K) summed over steps) of a chain.
+
+    The start and the transitions need not be normalised: expected logs are not.
+    """
+    top = logb.max(axis=1)  # sums of large numbers would lose digits
+    logb = logb - top[:, None]
+    alpha, beta = forward(logb, log_start, log_trans), np.zeros(logb.shape)
+    for t in range(len(logb) - 2, -1, -1):
+        after = log_trans + (logb[t + 1] + beta[t + 1])
+        beta[t] = np.logaddexp.reduce(after, axis=1)
+    log_z = np.logaddexp.reduce(alpha[-1])
+    pairs = alpha[:-1, :, None] + log_trans + (logb + beta)[1:, None, :] - log_z
+    gamma = np.exp(alpha + beta - log_z)
+    return log_z + top.sum(), gamma, np.exp(pairs).sum(axis=0)
+
+
+def viterbi(logb, log_start, log_trans):
+    """(the path of largest probability, its log weight)."""
+    best, came_from = log_start + logb[0], []
+    for row in logb[1:]:
+        through = best[:, None] + log_trans
+        came_from.append(through.argmax(axis=0))
+        best = row + through.max(axis=0)
+    path = [int(best.argmax())]
+    for back in reversed(came_from):
+        path.append(int(back[path[-1]]))
+    return np.array(path[::-1]), best.max()
+
+
+def mean_field_chain(logb, log_start, log_trans, q, n_sweeps):
+    """q (T, K) of independent states, each in turn set to its best: n_sweeps times."""
+    q = q.copy()
+    for _ in range(n_sweeps):
+        for t in range(len(q)):
+            score = logb[t] + (log_start if t == 0 else q[t - 1] @ log_trans)
+            if t + 1 < len(q):
+                score = score + log_trans @ q[t + 1]
+            q[t] = special.softmax(score)
+    return q
+
+
+def mean_field_chain_bound(logb, log_start, log_trans, q):
+    """E log p(x, z) + H[q(z)] of independent states: at most log Z."""
+    total = np.sum(q * logb) + q[0] @ log_start + np.sum(negative_xlogx(q))
+    return total + np.sum((q[:-1] @ log_trans) * q[1:])
+
+
+def all_paths(n_steps, n_states):
+    """Every path, (K^T, T)."""
+    grid = np.indices((n_states,) * n_steps)
+    return grid.reshape(n_steps, -1).T
+
+
+def log_weights_of_paths(paths, logb, log_start, log_trans):
+    """log p(x, z) of paths: what forward_backward adds up without listing them."""
+    total = log_start[paths[:, 0]] + logb[np.arange(len(logb)), paths].sum(axis=1)
+    return total + log_trans[paths[:, :-1], paths[:, 1:]].sum(axis=1)
+
+
+# -- laws of emissions: expectations and divergences, by their textbook formulas -------
+
+
+def gamma_divergence(shape, rate, shape_0, rate_0):
+    """-KL(Gamma(shape, rate) || Gamma(shape_0, rate_0)), summed."""
+    log_x, x = special.digamma(shape) - np.log(rate), shape / rate
+
+    def log_density(a, b):
+        return a * np.log(b) - special.gammaln(a) + (a - 1.0) * log_x - b * x
+
+    return np.sum(log_density(shape_0, rate_0) - log_density(shape, rate))
+
+
+def mean_log_det(dof, C):
+    """E log|Lambda| of Wishart(dof, inverse scale C), over leading axes."""
+    dim = C.shape[-1]
+    halves = 0.5 * (np.asarray(dof)[..., None] - np.arange(dim))
+    log_det = np.linalg.slogdet(C)[1]
+    return special.digamma(halves).sum(axis=-1) + dim * np.log(2.0) - log_det
+
+
+def wishart_divergence(dof, C, dof_0, C_0):
+    """-KL(Wishart(dof, C^-1) || Wishart(dof_0, C_0^-1)), summed."""
+    dim = C.shape[-1]
+    log_det = mean_log_det(dof, C)
+    mean = np.asarray(dof)[..., None, None] * np.linalg.inv(C)
+
+    def log_density(nu, C):
+        energy = (nu - dim - 1.0) * log_det - np.einsum("...ij,...ji->...", C, mean)
+        norm = nu * (np.linalg.slogdet(C)[1] - dim * np.log(2.0))
+        return 0.5 * (energy + norm) - special.multigammaln(0.5 * nu, dim)
+
+    return np.sum(log_density(dof_0, C_0) - log_density(dof, C))

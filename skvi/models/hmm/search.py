@@ -58,7 +58,7 @@ def search(
     sample = starts.Sample.of(data, features, sequences, rng)
     fits = []
     for generator in rng.spawn(n_init):
-        kinds = starts.ANY if model.n_states == 1 else KINDS[kind]
+        kinds = KINDS["kmeans" if model.n_states == 1 else kind]
         q = starts.best_short(chain, sample, kinds, generator, n_jobs)
         fits.append(run(model, data, sequences, q, settings, n_jobs, on_iteration))
         if fits[-1].stopped:

@@ -25,7 +25,6 @@ SAMPLE_STEPS = 20_000
 SEGMENT_STEPS = 1000  # of the sample's sequences, at most
 CLUSTER_STEPS = 5000  # that choose the centres
 WINDOWS = {"short windows": 7, "long windows": 31}
-ANY = ("steps",)
 KINDS = ("steps", "short windows", "long windows", "neighbours", "random")
 SHORT, LONG = 10, 40  # sweeps
 N_KEPT = 2  # runs that are made longer
