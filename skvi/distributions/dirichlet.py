@@ -84,7 +84,8 @@ class Dirichlet(ExponentialFamily):
         shape = self.concentration
         log = np.log(rng.standard_gamma(shape + 1.0, size=(n, *shape.shape)))
         log -= rng.standard_exponential(log.shape) / shape
-        return special.softmax(log, axis=-1)
+        # Tiny rather than zero, whose logarithm is no number.
+        return np.maximum(special.softmax(log, axis=-1), np.finfo(np.float64).tiny)
 
     def log_density(self, z):
         terms = special.xlogy(self.concentration - 1.0, z)

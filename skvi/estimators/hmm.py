@@ -13,6 +13,7 @@ from skvi.estimators.base import VariationalEstimator, as_generator, keeps_fit_o
 from skvi.estimators.hmm_attributes import HMMAttributes
 from skvi.estimators.hmm_emissions import EMISSIONS
 from skvi.estimators.hmm_prediction import HMMPredictionMixin
+from skvi.estimators.priors import concentrations
 from skvi.estimators.sequences import (
     refuses_lengths,
     validate_steps,
@@ -24,7 +25,6 @@ from skvi.inference.engine import Fit
 from skvi.models.hmm import FAMILIES, Block, HMMModel, Settings, search
 
 POSITIVE = Interval(Real, 0.0, None, closed="neither")
-CONCENTRATIONS = 1e-10, 1e12
 
 
 class VariationalHMM(HMMPredictionMixin, VariationalEstimator):
@@ -200,7 +200,8 @@ class VariationalHMM(HMMPredictionMixin, VariationalEstimator):
         The bound at each iteration.
 
     n_iter_ : int
-        Number of iterations of the last run.
+        Number of iterations after the start was chosen. The short runs that choose it
+        are on all steps where there are few: then little is left to do.
 
     converged_ : bool
         Whether the run ended by itself.
@@ -410,12 +411,14 @@ class VariationalHMM(HMMPredictionMixin, VariationalEstimator):
         totals = kind.totals(data, sequences)
         with fit_task(self, X=X) as task, blas_threads(X.shape[1]):
             of_fit = self._attributes_of_fit(totals, frame, data)
+            of_fit.of_data = {
+                "n_steps_seen_": len(X),
+                "_fitted_weight": sequences.total_weight,
+                "_fitted_features": names,
+                "_fitted_stream": None,
+            }
             fit = self._search(data, sequences, of_fit, task)
             self.__dict__.update(of_fit.attributes(fit))
-            self._fitted_stream = None
-            self._fitted_features = names
-            self._fitted_weight = sequences.total_weight
-            self.n_steps_seen_ = len(X)
         if not (fit.converged or fit.stopped):
             warnings.warn(
                 f"The fit did not converge in max_iter={self.max_iter} iterations. "
@@ -465,6 +468,13 @@ class VariationalHMM(HMMPredictionMixin, VariationalEstimator):
         totals = block if first else self._fitted_totals + block
         of_fit = self._attributes_of_fit(totals, frame, data)
         model, n_new = of_fit.model, sequences.total_weight
+        n_before = 0.0 if first else self._fitted_weight
+        of_fit.of_data = {
+            "n_steps_seen_": len(X) + (0 if first else self.n_steps_seen_),
+            "_fitted_weight": n_before + n_new,
+            "_fitted_features": names,
+            "_fitted_stream": None,
+        }
         with fit_task(self, X=X) as task, blas_threads(X.shape[1]):
             if first:
                 q = self._search(data, sequences, of_fit, task).posterior
@@ -481,12 +491,8 @@ class VariationalHMM(HMMPredictionMixin, VariationalEstimator):
             q = state.step(model, q, Block(data, sequences, self.n_jobs), scale)
             terms = model.elbo_terms(state.statistics, q)
             fit = Fit(q, state.statistics, terms, [sum(terms.values())], state.n_steps)
-            n_seen = len(X) + (0 if first else self.n_steps_seen_)
+            of_fit.of_data["_fitted_stream"] = state
             self.__dict__.update(of_fit.attributes(fit))
-            self._fitted_stream = state
-            self._fitted_features = names
-            self._fitted_weight = n_before + n_new
-            self.n_steps_seen_ = n_seen
         return self
 
     def _stream(self):
@@ -531,7 +537,7 @@ class VariationalHMM(HMMPredictionMixin, VariationalEstimator):
         """The last fit's posterior in the units of this one, or None."""
         if not (self.warm_start and hasattr(self, "_fitted_q")):
             return None
-        self._check_same_shape(of_fit.key[-1])
+        self._check_same_shape(of_fit.key["the number of features"])
         q = self._emission_kind.in_units(
             self._fitted_q.emissions, self._fitted_frame, of_fit.frame
         )
@@ -539,28 +545,38 @@ class VariationalHMM(HMMPredictionMixin, VariationalEstimator):
 
     def _check_same_shape(self, n_features):
         """Whether the last fit's posterior is one of this estimator's parameters."""
-        if self._fitted_key != self._key(n_features):
+        before, now = self._fitted_key, self._key(n_features)
+        differs = [
+            f"{k}={now[k]!r} (was {v!r})" for k, v in before.items() if now[k] != v
+        ]
+        if differs:
             raise ValueError(
-                f"n_components={self.n_components}, emissions={self.emissions!r} and "
-                f"covariance_type={self.covariance_type!r} on {n_features} features "
-                f"differ from those of the last fit ({self._fitted_key}): set "
+                f"{', '.join(differs)}: the last fit's posterior does not fit. Set "
                 "warm_start=False and call fit to start anew."
             )
 
     def _key(self, n_features):
+        """What makes two fits' posteriors alike."""
         kind = self.covariance_type if self.emissions == "gaussian" else None
-        return self.n_components, self.emissions, kind, n_features
+        return {
+            "n_components": self.n_components,
+            "emissions": self.emissions,
+            "covariance_type": kind,
+            "the number of features": n_features,
+        }
 
     def _attributes_of_fit(self, totals, frame, data):
         """The model of these totals, with what turns its fits into attributes."""
         kind, K = self._emission_kind, self.n_components
-        emissions, attributes = kind.emissions(totals, frame, data)
+        emissions, attributes = kind.build(totals, frame, data)
+        start, trans = self.startprob_prior, self.transmat_prior
+        start = 1.0 / K if start is None else start
+        trans = 1.0 / K if trans is None else trans
+        trans = concentrations(trans, (K, K), "transmat_prior")
+        concentrations(1.0 + self.stickiness, (), "1 + stickiness")
         model = HMMModel(
-            Dirichlet(_concentration(self.startprob_prior, (K,), "startprob_prior")),
-            Dirichlet(
-                _concentration(self.transmat_prior, (K, K), "transmat_prior")
-                + self.stickiness * np.eye(K)
-            ),
+            Dirichlet(concentrations(start, (K,), "startprob_prior")),
+            Dirichlet(trans + self.stickiness * np.eye(K)),
             emissions,
             FAMILIES[self.posterior],
         )
@@ -593,18 +609,3 @@ class VariationalHMM(HMMPredictionMixin, VariationalEstimator):
         if names is None:
             names = np.array([f"x{j}" for j in range(self.n_features_in_)])
         return *without_weightless(X, sequences), [str(name) for name in names[kept]]
-
-
-def _concentration(value, shape, name):
-    """Concentrations of a Dirichlet: one for each state over K by default."""
-    if value is None:
-        value = 1.0 / shape[-1]
-    array = np.asarray(value)
-    right = array.dtype.kind in "fiu" and array.shape in {(), shape}
-    low, high = CONCENTRATIONS
-    if not right or not np.all((array >= low) & (array <= high)):
-        raise ValueError(
-            f"{name}={value!r} must be a positive number, or an array of them of shape "
-            f"{shape}, between {low:g} and {high:g}: beyond, the bound has no digits."
-        )
-    return np.broadcast_to(array.astype(np.float64), shape)

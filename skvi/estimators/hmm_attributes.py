@@ -18,8 +18,8 @@ class HMMAttributes:
         self.frame = frame
         self.totals = totals
         self.prior_attributes = prior_attributes
-        units = kind.log_units(totals, frame, model.emissions)
-        self.log_units, self.latent_units = units
+        self.of_data = {}  # attributes that are about the data alone
+        self.log_units, self.latent_units = kind.log_units(totals, frame)
 
     def attributes(self, fit):
         """The attributes of a fit."""
@@ -43,6 +43,8 @@ class HMMAttributes:
             "startprob_prior_": model.startprob_prior.concentration.copy(),
             "transmat_prior_": model.transmat_prior.concentration.copy(),
             **self.prior_attributes,
+            **self.of_data,
+            "_fitted_kind": self.kind,
             "_fitted_key": self.key,
             "_fitted_model": model,
             "_fitted_frame": self.frame,

@@ -8,7 +8,7 @@ from scipy import special, stats
 
 from skvi.distributions import Beta, Dirichlets, Gamma
 from skvi.estimators.gaussian_components import GaussianPriors, component_attributes
-from skvi.estimators.priors import gamma_pair
+from skvi.estimators.priors import concentrations, gamma_pair
 from skvi.models.hmm import (
     BernoulliEmissions,
     CategoricalEmissions,
@@ -32,19 +32,22 @@ MOST_FEATURES = 64  # that categories are told apart by where a fit starts
 class EmissionKind(ABC):
     """What an estimator asks of a kind of emission.
 
-    Everything is a function of the estimator's parameters and of the data it is given;
-    a kind keeps nothing. The frame holds the units of a fit (or None).
+    It has the parameters of the estimator that concern it, as they are now: a fit's
+    own kind answers for it, whatever parameters are set later. All else is a function
+    of the data that it is given; the frame holds the units of a fit (or None).
     """
 
     positive_only = True
-    name = None  # of the parameter, in draws
+    parameters = ()
 
     def __init__(self, estimator):
-        self.estimator = estimator
+        self.owner = type(estimator).__name__
+        for name in ("n_components", "emissions", *self.parameters):
+            setattr(self, name, getattr(estimator, name))
 
     @property
     def n_states(self):
-        return self.estimator.n_components
+        return self.n_components
 
     def check(self, X):
         """Errors for values that are none of this kind."""
@@ -52,9 +55,8 @@ class EmissionKind(ABC):
             if np.any(X[part] < 0.0):
                 raise ValueError(
                     "Negative values in data passed to "
-                    f"{type(self.estimator).__name__} (input X): "
-                    f"emissions={self.estimator.emissions!r} are counts or codes, "
-                    "which start at 0."
+                    f"{self.owner} (input X): emissions={self.emissions!r} are counts "
+                    "or codes, which start at 0."
                 )
 
     def frame(self, X, weight):
@@ -70,7 +72,7 @@ class EmissionKind(ABC):
         return NoTotals()
 
     @abstractmethod
-    def emissions(self, totals, frame, rows):
+    def build(self, totals, frame, rows):
         """(Emissions with a resolved prior, prior attributes)."""
 
     def emissions_for(self, emissions, rows, for_draws=False):
@@ -89,7 +91,7 @@ class EmissionKind(ABC):
         """The posterior of a fit in the units ``before``, in those of a frame."""
         return q
 
-    def log_units(self, totals, frame, emissions):
+    def log_units(self, totals, frame):
         """(nats that densities, and latent entries, change by the units)."""
         return 0.0, 0.0
 
@@ -130,10 +132,17 @@ def _labels(name, n_states, names):
 
 class Gaussian(EmissionKind):
     positive_only = False
+    parameters = (
+        "covariance_type",
+        "mean_prior",
+        "mean_precision_prior",
+        "degrees_of_freedom_prior",
+        "covariance_prior",
+    )
 
     @property
     def _kind(self):
-        return self.estimator.covariance_type
+        return self.covariance_type
 
     def check(self, X):
         """Every number is one."""
@@ -143,12 +152,7 @@ class Gaussian(EmissionKind):
         return Frame.of(X, weight, common=self._kind == "spherical", robust=True)
 
     def rows(self, X, weight, frame):
-        limit = FARTHEST[X.dtype.name] * frame.unit
-        low = (frame.centre - limit).astype(X.dtype)
-        high = (frame.centre + limit).astype(X.dtype)
-        if any(np.any((X[i] < low) | (X[i] > high)) for i in pass_slices(X)):
-            X = np.clip(X, low, high)  # or squares would overflow
-        return Rows(X, weight, frame)
+        return Rows(_clipped(X, frame), weight, frame)
 
     def totals(self, rows, sequences):
         products = self._kind in ("full", "tied")
@@ -164,14 +168,14 @@ class Gaussian(EmissionKind):
         patterns = for_draws or not (missing and rows.rows_are_patterns)
         return geometry_for(self._kind, rows.dim, missing, patterns, skip_empty=True)
 
-    def emissions(self, totals, frame, rows):
+    def build(self, totals, frame, rows):
         empty = np.flatnonzero(totals.observed == 0.0)
         if empty.size:
             raise ValueError(
                 f"Feature(s) {empty.tolist()} of X hold no number at all (only NaN): "
                 "drop them."
             )
-        priors = GaussianPriors.resolve(self.estimator, totals, frame)
+        priors = GaussianPriors.resolve(self, totals, frame)
         prior = priors.components(self.n_states, self._kind)
         emissions = GaussianEmissions(prior, self._geometry(rows))
         return emissions, priors.attributes(frame, self._kind)
@@ -199,10 +203,10 @@ class Gaussian(EmissionKind):
             return q
         return q.rescaled(scale[0] if self._kind == "spherical" else scale, shift)
 
-    def log_units(self, totals, frame, emissions):
+    def log_units(self, totals, frame):
         log_unit = np.log(frame.unit)
         missing = totals.weight - totals.observed
-        latent = missing @ log_unit if emissions.geometry.has_latent else 0.0
+        latent = missing @ log_unit if self._kind in ("full", "tied") else 0.0
         return -float(totals.observed @ log_unit), float(latent)
 
     def attributes(self, q):
@@ -222,13 +226,24 @@ class Gaussian(EmissionKind):
         return {**draws, "means": means, "precisions": precision * square}
 
     def inward(self, X, frame):
-        return frame.inward(X.astype(np.float64)), (~np.isnan(X)) @ np.log(frame.unit)
+        log_unit = (~np.isnan(X)) @ np.log(frame.unit)
+        return frame.inward(_clipped(X.astype(np.float64), frame)), log_unit
 
     def summary(self, q, names, tail):
         law = stats.t(*q.means_law())
         mean, sd = q.location, np.sqrt(q.variance("means"))
         ends = law.ppf(tail), law.ppf(1.0 - tail), law.sf(0.0)
         return _labels("mean", len(mean), names), _table(mean, sd, *ends)
+
+
+def _clipped(X, frame):
+    """X where squares of it are numbers."""
+    limit = FARTHEST[X.dtype.name] * frame.unit
+    low = (frame.centre - limit).astype(X.dtype)
+    high = (frame.centre + limit).astype(X.dtype)
+    if any(np.any((X[i] < low) | (X[i] > high)) for i in pass_slices(X)):
+        return np.clip(X, low, high)
+    return X
 
 
 @dataclass(frozen=True)
@@ -269,6 +284,8 @@ def _standardised(transform, rows):
 
 
 class Poisson(EmissionKind):
+    parameters = ("rate_prior",)
+
     def rows(self, X, weight, frame):
         return CountRows(X, _poisson_base)
 
@@ -282,8 +299,8 @@ class Poisson(EmissionKind):
             totals += CountTotals(w @ np.where(observed, x, 0.0), w @ observed)
         return totals
 
-    def emissions(self, totals, frame, rows):
-        value = self.estimator.rate_prior
+    def build(self, totals, frame, rows):
+        value = self.rate_prior
         dim = len(totals.mean)
         a, b = gamma_pair(value, (RATE_SHAPE, 1.0), "rate_prior")
         b = np.full(dim, b) if value is not None else a / totals.mean
@@ -309,15 +326,19 @@ def _poisson_base(x):
 
 
 def _concentration(value):
-    return PROBABILITY if value is None else float(value)
+    if value is None:
+        return PROBABILITY
+    return float(concentrations(value, (), "probability_prior"))
 
 
 class Bernoulli(EmissionKind):
+    parameters = ("probability_prior",)
+
     def rows(self, X, weight, frame):
         return CountRows(_ones(X))
 
-    def emissions(self, totals, frame, rows):
-        a = np.full(rows.dim, _concentration(self.estimator.probability_prior))
+    def build(self, totals, frame, rows):
+        a = np.full(rows.dim, _concentration(self.probability_prior))
         shape = self.n_states, rows.dim
         prior = Beta(np.broadcast_to(a, shape), np.broadcast_to(a, shape))
         return BernoulliEmissions(prior), {"probability_prior_": (a, a.copy())}
@@ -343,6 +364,8 @@ def _ones(X):
 
 
 class Categorical(EmissionKind):
+    parameters = ("probability_prior", "n_categories")
+
     def check(self, X):
         super().check(X)
         with np.errstate(invalid="ignore"):
@@ -357,7 +380,7 @@ class Categorical(EmissionKind):
     def frame(self, X, weight):
         """The numbers of categories of each column: what a fit's codes are."""
         seen = [_n_categories(column) for column in X.T]
-        value = self.estimator.n_categories
+        value = self.n_categories
         if value is None:
             return np.array(seen)
         sizes = np.asarray(value)
@@ -402,8 +425,8 @@ class Categorical(EmissionKind):
         codes[np.isnan(X)] = frame.sum()
         return codes, 0.0
 
-    def emissions(self, totals, frame, rows):
-        a = np.full(rows.n_codes, _concentration(self.estimator.probability_prior))
+    def build(self, totals, frame, rows):
+        a = np.full(rows.n_codes, _concentration(self.probability_prior))
         prior = Dirichlets(np.tile(a, (self.n_states, 1)), frame)
         attributes = {"probability_prior_": a, "n_categories_": frame}
         return CategoricalEmissions(prior), attributes

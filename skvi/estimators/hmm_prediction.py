@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from skvi.estimators.base import as_generator, check_count
 from skvi.estimators.hmm_forecast import CategoricalForecast, NumericForecast
 from skvi.estimators.prediction import check_probability
-from skvi.estimators.sequences import refuses_lengths
+from skvi.estimators.sequences import check_any_counts, refuses_lengths
 from skvi.estimators.summary import Summary
 from skvi.inference.blocks import run_parallel
 from skvi.models.hmm import Block, PredictiveChain
@@ -49,7 +49,7 @@ class HMMPredictionMixin(
         -------
         states : ndarray of int of shape (n_steps,)
         """
-        if method not in METHODS:
+        if not isinstance(method, str) or method not in METHODS:
             raise ValueError(
                 f"method={method!r} must be one of {METHODS}. (Lengths are no "
                 "argument: name a column of ids in the constructor, sequence=...)"
@@ -156,7 +156,10 @@ class HMMPredictionMixin(
         """
         check_is_fitted(self)
         X, sequences = self._validate_steps(X)
-        kind, frame = self._emission_kind, self._fitted_frame
+        return self._densities(X, sequences, n_samples, random_state)
+
+    def _densities(self, X, sequences, n_samples, random_state):
+        kind, frame = self._fitted_kind, self._fitted_frame
         x, log_unit = kind.inward(X, frame)
         if n_samples is None:
             chain = self._predictive_chain()
@@ -199,9 +202,14 @@ class HMMPredictionMixin(
         score : float
             Nats a step.
         """
-        density = self.score_samples(X, n_samples, random_state)
-        weight = self._validate_steps(X)[1].step_weight
-        return float(np.average(density, weights=weight if weight.size else None))
+        check_is_fitted(self)
+        X, sequences = self._validate_steps(X)
+        density = self._densities(X, sequences, n_samples, random_state)
+        weight = sequences.step_weight
+        if not weight.size:
+            return float(density.mean())
+        check_any_counts(sequences)
+        return float(np.average(density, weights=weight))
 
     # -- simulation and forecast -------------------------------------------------------
 
@@ -254,10 +262,10 @@ class HMMPredictionMixin(
         check_is_fitted(self)
         check_count(n_steps, "n_steps", "the number of steps to look ahead")
         X, sequences = self._validate_steps(X)
-        x, _ = self._emission_kind.inward(X, self._fitted_frame)
+        x, _ = self._fitted_kind.inward(X, self._fitted_frame)
         chain = self._predictive_chain()
         states = chain.after(x, sequences, int(n_steps), self.n_jobs)
-        if self.emissions == "categorical":
+        if not hasattr(chain.law, "column"):
             return CategoricalForecast(chain, states)
         return NumericForecast(chain, states, *self._units)
 
@@ -370,7 +378,7 @@ class HMMPredictionMixin(
         labels += [f"transition[{j}, {k}]" for j in K for k in K]
         tail = 0.5 * (1.0 - confidence_level)
         names = self._fitted_features
-        more, table = self._emission_kind.summary(q.emissions, names, tail)
+        more, table = self._fitted_kind.summary(q.emissions, names, tail)
         return Summary(
             type(self).__name__,
             labels + more,
@@ -384,7 +392,7 @@ class HMMPredictionMixin(
     def _local_model(self, X, for_draws=False):
         """(model, posterior, data, sequences) that read the steps of X."""
         X, sequences = self._validate_steps(X)
-        kind, model = self._emission_kind, self._fitted_model
+        kind, model = self._fitted_kind, self._fitted_model
         data = kind.rows(X, None, self._fitted_frame)
         emissions = kind.emissions_for(model.emissions, data, for_draws)
         q = self._fitted_q.with_reader(emissions)

@@ -2,6 +2,23 @@
 
 import numpy as np
 
+# Of Dirichlet and Beta priors: beyond, differences of their terms have no digits left.
+CONCENTRATIONS = 1e-10, 1e8
+
+
+def concentrations(value, shape, name):
+    """Concentrations of the given shape, from a number for all or one for each."""
+    array = np.asarray(value)
+    low, high = CONCENTRATIONS
+    right = array.dtype.kind in "fiu" and array.shape in {(), shape}
+    if not right or not np.all((array >= low) & (array <= high)):
+        each = f", or an array of them of shape {shape}" if shape else ""
+        raise ValueError(
+            f"{name}={value!r} must be a positive number{each}, between {low:g} and "
+            f"{high:g}: beyond, the bound has no digits."
+        )
+    return np.broadcast_to(array.astype(np.float64), shape)
+
 
 def gamma_pair(value, default, name):
     if value is None:

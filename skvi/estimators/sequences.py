@@ -76,7 +76,7 @@ def _weight_of_sequences(values, bounds):
         row = int(np.argmin(weight))
         raise ValueError(
             f"sequence_weight must name a column of numbers that are not negative, got "
-            f"{weight[row]!r} at row {row}; 0 leaves a sequence out."
+            f"{weight[row]:g} at row {row}; 0 leaves a sequence out."
         )
     first = weight[bounds[:-1]]
     differs = weight != np.repeat(first, np.diff(bounds))
@@ -84,10 +84,19 @@ def _weight_of_sequences(values, bounds):
         row = int(np.argmax(differs))
         raise ValueError(
             "sequence_weight must name a column that is constant in each sequence, got "
-            f"{weight[row]!r} at row {row} after {weight[row - 1]!r}: a weight counts "
+            f"{weight[row]:g} at row {row} after {weight[row - 1]:g}: a weight counts "
             "whole sequences."
         )
     return first
+
+
+def check_any_counts(sequences):
+    """Error if every sequence has the weight zero."""
+    if not np.any(sequences.weight > 0.0):
+        raise ValueError(
+            "sequence_weight is zero for every sequence of X: let one count, or leave "
+            "sequence_weight=None."
+        )
 
 
 def without_weightless(features, sequences):
@@ -96,10 +105,7 @@ def without_weightless(features, sequences):
     if weight is None or np.all(weight == 1.0):
         return features, Sequences(sequences.bounds)
     counted = weight > 0.0
-    if not counted.any():
-        raise ValueError(
-            "sequence_weight is zero for every sequence: there is nothing to fit."
-        )
+    check_any_counts(sequences)
     if not counted.all():
         features = features[np.repeat(counted, sequences.lengths)]
     bounds = np.append(0, sequences.lengths[counted].cumsum())

@@ -19,6 +19,7 @@ def best(fits):
     elbos = [fit.elbo for fit in fits]
     if np.all(np.isnan(elbos)):
         raise ValueError(
-            f"All {len(fits)} starts ended with an ELBO that is not a number."
+            f"All {len(fits)} starts ended with an ELBO that is not a number: check "
+            "for extreme values in the priors that were passed, or in the data."
         )
     return fits[int(np.nanargmax(elbos))]

@@ -20,7 +20,7 @@ from scipy import special
 from skvi.models.hmm.markov import Local, MarkovChain, starts
 
 COLD, WARM = 1000, 4  # sweeps, of the first pass at most
-MOVED = 1e-12  # of a probability, that ends the first
+MOVED = 1e-12  # of a probability, that its neighbours look at
 CHUNK = 1 << 13
 
 
@@ -36,8 +36,10 @@ class Independent:
             # The chain writes its probabilities in place of the densities.
             kept = log_density.copy()
             shares = MarkovChain().local(kept, weights, block).shares
+            awake = np.ones(sequences.n_steps, dtype=bool)
             for _ in range(COLD):
-                if ascent.sweep(shares) < MOVED:
+                ascent.sweep(shares, awake)
+                if not awake.any():
                     break
         else:
             # As many for every block: how steps are put into blocks must not matter.
@@ -77,29 +79,38 @@ class Ascent:
         self.sequences = sequences
         self.n_steps = log_density.shape[1]
 
-    def sweep(self, shares):
-        """Update all steps in place; the largest move of a probability."""
-        return max(self._half_sweep(shares, half) for half in (0, 1))
+    def sweep(self, shares, awake=None):
+        """Update steps in place: all, or those awake.
 
-    def _half_sweep(self, shares, half):
-        moved = 0.0
+        A step falls asleep when it is updated, and wakes its neighbours if it moved.
+        """
+        halves = self.sequences.halves
+        for half in (0, 1):
+            of_half = halves == half
+            steps = np.flatnonzero(of_half if awake is None else of_half & awake)
+            for first in range(0, len(steps), CHUNK):
+                t = steps[first : first + CHUNK]
+                moved = self._update(shares, t)
+                if awake is not None:
+                    awake[t] = False
+                    t = t[moved]
+                    awake[t[self.sequences.begins[t] == 0] - 1] = True
+                    awake[t[self.sequences.begins[t + 1] == 0] + 1] = True
+
+    def _update(self, shares, t):
+        """Update some steps in place; whether each moved."""
         dtype = shares.dtype
         log_trans = self.weights.log_trans.astype(dtype)
         log_initial = self.weights.log_initial.astype(dtype)[:, None]
-        begins, halves = self.sequences.begins, self.sequences.halves
-        for first in range(0, self.n_steps, CHUNK):
-            t = first + np.flatnonzero(halves[first : first + CHUNK] == half)
-            if not t.size:
-                continue
-            is_first, is_last = begins[t] == 1, begins[t + 1] == 1
-            before = shares[:, np.maximum(t - 1, 0)]
-            after = shares[:, np.minimum(t + 1, self.n_steps - 1)]
-            field = np.where(is_first, log_initial, log_trans.T @ before)
-            field += np.where(is_last, 0.0, log_trans @ after)
-            field += self.log_density[:, t]
-            fresh = special.softmax(field, axis=0)
-            moved = max(moved, float(np.abs(fresh - shares[:, t]).max()))
-            shares[:, t] = fresh
+        begins = self.sequences.begins
+        before = shares[:, np.maximum(t - 1, 0)]
+        after = shares[:, np.minimum(t + 1, self.n_steps - 1)]
+        field = np.where(begins[t] == 1, log_initial, log_trans.T @ before)
+        field += np.where(begins[t + 1] == 1, 0.0, log_trans @ after)
+        field += self.log_density[:, t]
+        fresh = special.softmax(field, axis=0)
+        moved = np.abs(fresh - shares[:, t]).max(axis=0) > MOVED
+        shares[:, t] = fresh
         return moved
 
     def sums(self, shares):

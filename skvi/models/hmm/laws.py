@@ -11,6 +11,7 @@ from scipy import special, stats
 
 from skvi.distributions import LocationScaleMixture, StudentMixture
 
+LARGE_COUNT = 1e9  # on average, beyond which counts are taken as continuous
 LARGEST_RATE = 1e15  # beyond, counts are drawn as numbers
 
 
@@ -60,16 +61,29 @@ class CountLaw(StepLaw):
     """Independent counts in each column, given the state."""
 
     @abstractmethod
-    def log_mass(self, x):
-        """Of counts (n, 1, D), for every state: (n, K, D)."""
+    def log_mass(self, x, k):
+        """Of counts (n, D) in state k, but for ``base``."""
+
+    def base(self, x):
+        """What is the same in all states, (n, D)."""
+        return 0.0
+
+    @abstractmethod
+    def frozen(self, d):
+        """The laws of column d, with ``mean()``, ``var()``, ``ppf(p)``, ``cdf(x)``."""
 
     def log_densities(self, X):
-        missing = np.isnan(X)[:, None]
-        x = np.where(missing, 0.0, X[:, None])
-        return np.where(missing, 0.0, self.log_mass(x)).sum(axis=2)
+        observed = ~np.isnan(X)
+        x = np.where(observed, X, 0.0)
+        base = self.base(x)
+        out = np.empty((len(X), self.n_states))
+        for k in range(self.n_states):
+            each = self.log_mass(x, k) + base
+            out[:, k] = np.where(observed, each, 0.0).sum(axis=1)
+        return out
 
     def column(self, d, weights):
-        return CountMixture(weights, self.frozen((slice(None), d)))
+        return CountMixture(weights, self.frozen(d))
 
 
 class NegativeBinomialLaw(CountLaw):
@@ -77,20 +91,27 @@ class NegativeBinomialLaw(CountLaw):
 
     Parameters
     ----------
-    shape_, rate : arrays of shape (K, D)
-        Of the Gamma law.
+    a, b : arrays of shape (K, D)
+        Shape and rate of the Gamma law.
     """
 
     def __init__(self, a, b):
-        self.a, self.b, self.shape = a, b, a.shape
+        self.a, self.b, self.n_states = a, b, len(a)
+        self.const = a * (np.log(b) - np.log1p(b)) - special.gammaln(a)
 
-    def log_mass(self, x):
-        a, b = self.a, self.b
-        out = special.gammaln(a + x) - special.gammaln(a) - special.gammaln(x + 1.0)
-        return out + a * (np.log(b) - np.log1p(b)) - x * np.log1p(b)
+    def base(self, x):
+        return -special.gammaln(x + 1.0)
 
-    def frozen(self, index):
-        a, b = self.a[index], self.b[index]
+    def log_mass(self, x, k):
+        out = special.gammaln(self.a[k] + x) + self.const[k]
+        return out - x * np.log1p(self.b[k])
+
+    def frozen(self, d):
+        a, b = self.a[:, d], self.b[:, d]
+        mean, variance = a / b, a / b + a / b**2
+        if np.max(mean) > LARGE_COUNT:
+            # So far up the gaps between counts are nothing.
+            return stats.gamma(mean**2 / variance, scale=variance / mean)
         return stats.nbinom(a, b / (1.0 + b))
 
     def sample(self, states, rng):
@@ -101,13 +122,16 @@ class PoissonLaw(CountLaw):
     """Poisson steps of known rates (K, D)."""
 
     def __init__(self, rates):
-        self.rates, self.shape = rates, rates.shape
+        self.rates, self.n_states = rates, len(rates)
 
-    def log_mass(self, x):
-        return special.xlogy(x, self.rates) - self.rates - special.gammaln(x + 1.0)
+    def base(self, x):
+        return -special.gammaln(x + 1.0)
 
-    def frozen(self, index):
-        return stats.poisson(self.rates[index])
+    def log_mass(self, x, k):
+        return special.xlogy(x, self.rates[k]) - self.rates[k]
+
+    def frozen(self, d):
+        return stats.poisson(self.rates[:, d])
 
     def sample(self, states, rng):
         return _poisson(self.rates[states], rng)
@@ -123,16 +147,18 @@ class BernoulliLaw(CountLaw):
     """Ones with probabilities (K, D)."""
 
     def __init__(self, probabilities):
-        self.p, self.shape = probabilities, probabilities.shape
+        self.p, self.n_states = probabilities, len(probabilities)
 
-    def log_mass(self, x):
-        return special.xlogy(x, self.p) + special.xlog1py(1.0 - x, -self.p)
+    def log_mass(self, x, k):
+        return special.xlogy(x, self.p[k]) + special.xlog1py(1.0 - x, -self.p[k])
 
-    def frozen(self, index):
-        return stats.bernoulli(self.p[index])
+    def frozen(self, d):
+        return stats.bernoulli(self.p[:, d])
 
     def sample(self, states, rng):
-        return (rng.random((len(states), self.shape[1])) < self.p[states]).astype(float)
+        return (rng.random((len(states), self.p.shape[1])) < self.p[states]).astype(
+            float
+        )
 
 
 class CategoricalLaw(StepLaw):
@@ -183,14 +209,18 @@ class CountMixture:
         """The smallest counts with so much probability below or at them, (n, q)."""
         probabilities = np.asarray(probabilities, dtype=np.float64)
         # The mixture's quantile lies between those of its components.
-        each = self.law.ppf(probabilities[:, None])
+        each = np.floor(self.law.ppf(probabilities[:, None]))
         shape = len(self.weights), len(probabilities)
         low = np.broadcast_to(each.min(axis=1), shape).copy()
         high = np.broadcast_to(each.max(axis=1), shape).copy()
         while np.any(low < high):
-            middle = np.floor(0.5 * (low + high))
+            middle = np.floor(0.5 * low + 0.5 * high)
             below = self.law.cdf(middle[..., None])
             enough = np.einsum("nk,nqk->nq", self.weights, below) >= probabilities
-            high = np.where(enough, middle, high)
-            low = np.where(enough, low, np.minimum(middle + 1.0, high))
+            high_before, high = high, np.where(enough, middle, high)
+            above = middle + np.maximum(1.0, np.spacing(middle))
+            # Neighbouring numbers have no middle: the upper one is enough.
+            low = np.where(
+                enough & (middle < high_before), low, np.minimum(above, high)
+            )
         return low

@@ -22,6 +22,7 @@ FARTHER = 4  # times as many steps, where a guess still depends on its own start
 # Relative differences of messages that are rounding; they do not grow along a chain.
 SAME = {"float64": 1e-12, "float32": 1e-6}
 TINY = 1e-37
+N_ROUNDS = 2  # in which stretches are done again one by one
 
 
 class ChainWeights:
@@ -88,12 +89,16 @@ class Pass(ABC):
     def __init__(self, weights, sequences, out):
         self.weights, self.sequences, self.out = weights, sequences, out
         self.n_states, self.n_steps = out.shape
-        self.start, self.stop = sequences.stretches
+        self.start, self.stop = (each.copy() for each in sequences.stretches)
 
     @property
     @abstractmethod
     def inside(self):
         """Stretches that begin inside a sequence, (n_groups, N_LANES)."""
+
+    @abstractmethod
+    def forget(self, i):
+        """Drop what stretch number i, in the order of the pass, has counted."""
 
     @abstractmethod
     def stretch(self, start, stop, message, group=None):
@@ -110,11 +115,47 @@ class Pass(ABC):
     def run(self, n_jobs):
         message = self._guess()
         active = np.ones_like(self.inside)
+        n_rounds = 0
         while active.any():
             taken = message.copy()
             self._stretches(message, active, n_jobs)
             message = self.neighbours()
             active = self.inside & ~self._same(taken, message)
+            n_rounds += 1
+            if n_rounds > N_ROUNDS:  # a chain that does not forget
+                active = self._join(active)
+                message = self.neighbours()
+
+    def _join(self, wrong):
+        """Put wrong stretches and all that follow them in their sequences together.
+
+        Stretch by stretch each would wait for the one before, and be done again for it.
+        """
+        start, stop, inside = (
+            each.ravel()[:: self.direction]
+            for each in (self.start, self.stop, self.inside)
+        )
+        wrong = wrong.ravel()[:: self.direction].copy()
+        head = None
+        for i in range(len(wrong)):
+            if wrong[i] and (head is None or not inside[i]):
+                head = i
+            elif not inside[i]:
+                head = None
+            elif head is not None:
+                if self.direction > 0:
+                    stop[head] = stop[i]
+                else:
+                    start[head] = start[i]
+                start[i] = stop[i] = 0
+                wrong[i] = False
+                self.forget(i)
+        shape = self.start.shape
+        self.start, self.stop = (
+            np.ascontiguousarray(each[:: self.direction].reshape(shape))
+            for each in (start, stop)
+        )
+        return wrong[:: self.direction].reshape(shape)
 
     def _stretches(self, message, active, n_jobs):
         stop = np.where(active, self.stop, self.start)
@@ -137,8 +178,9 @@ class Pass(ABC):
         return message
 
     def _same(self, a, b):
-        near = np.abs(a - b) <= SAME[self.out.dtype.name] * b + TINY
-        return near.all(axis=-1)
+        # What is no number agrees with anything: to do it again would not help.
+        far = np.abs(a - b) > SAME[self.out.dtype.name] * b + TINY
+        return ~far.any(axis=-1)
 
     def _columns(self, t):
         """Columns of `out`, (n_groups, N_LANES, K)."""
@@ -154,12 +196,14 @@ class Pass(ABC):
 class Forward(Pass):
     """Filtering: from the first steps on."""
 
+    direction = 1
+
     def __init__(self, log_density, weights, sequences):
         super().__init__(weights, sequences, np.empty_like(log_density))
         self.log_density = log_density
         self.log_scale = np.empty(self.n_steps)
 
-    @cached_property
+    @property
     def inside(self):
         begins = self.sequences.begins[self.start] == 1
         return ~begins & (self.stop > self.start)
@@ -178,6 +222,9 @@ class Forward(Pass):
             group is not None,
         )
 
+    def forget(self, i):
+        """Nothing is counted on the way."""
+
     def warm_up(self, reach):
         even = np.full((*self.start.shape, self.n_states), 1.0 / self.n_states)
         return self._warm_up(np.maximum(self.start - reach, 0), self.start, even)
@@ -189,6 +236,8 @@ class Forward(Pass):
 class Backward(Pass):
     """Smoothing: from the last steps back."""
 
+    direction = -1
+
     def __init__(self, filtered, weights, sequences, out):
         super().__init__(weights, sequences, out)
         self.filtered = filtered
@@ -196,7 +245,7 @@ class Backward(Pass):
         self.counts = np.zeros((len(self.start), size, size, chain.N_LANES))
         self.nothing = np.empty((0, 0, 0))
 
-    @cached_property
+    @property
     def inside(self):
         ends = self.sequences.begins[self.stop] == 1
         return ~ends & (self.stop > self.start)
@@ -228,6 +277,10 @@ class Backward(Pass):
 
     def neighbours(self):
         return self._columns(np.minimum(self.stop, self.n_steps - 1))
+
+    def forget(self, i):
+        group, lane = divmod(self.start.size - 1 - i, chain.N_LANES)
+        self.counts[group, ..., lane] = 0.0
 
     @property
     def transitions(self):

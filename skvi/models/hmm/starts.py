@@ -28,6 +28,9 @@ WINDOWS = {"short windows": 7, "long windows": 31}
 KINDS = ("steps", "short windows", "long windows", "neighbours", "random")
 SHORT, LONG = 10, 40  # sweeps
 N_KEPT = 2  # runs that are made longer
+# Nats a step by which runs are as good: the first of them, so that rounding does not
+# choose among the labellings of one optimum.
+TIE = 1e-4
 FEW_STEPS = 5000  # a sample that needs and affords twice as many of both
 RANDOM_WINDOW = 10  # steps that a random start gives the same state
 
@@ -206,8 +209,15 @@ def best_short(model, sample, kinds, rng, n_jobs=None):
     few = sample.sequences.n_steps <= FEW_STEPS and model.n_states > 1
     more = 2 if few else 1
     jobs = list(zip(more * kinds, rng.spawn(more * len(kinds))))
-    runs = run_parallel(begun, jobs, n_jobs)
-    runs = sorted(runs, key=lambda run: -run[0])[: more * N_KEPT]
+    runs = _best(run_parallel(begun, jobs, n_jobs), more * N_KEPT)
     if len(kinds) > 1:
         runs = run_parallel(climbed, [(q, LONG) for _, q in runs], n_jobs)
-    return max(runs, key=lambda run: run[0])[1]
+    tie = TIE * sample.sequences.total_weight
+    best = max(elbo for elbo, _ in runs)
+    return next(q for elbo, q in runs if not elbo < best - tie)
+
+
+def _best(runs, n):
+    """The best of (ELBO, posterior), in the order that they have."""
+    order = np.argsort([-elbo for elbo, _ in runs], kind="stable")[:n]
+    return [runs[i] for i in np.sort(order)]
