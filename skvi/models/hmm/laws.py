@@ -108,10 +108,9 @@ class NegativeBinomialLaw(CountLaw):
 
     def frozen(self, d):
         a, b = self.a[:, d], self.b[:, d]
-        mean, variance = a / b, a / b + a / b**2
-        if np.max(mean) > LARGE_COUNT:
-            # So far up the gaps between counts are nothing.
-            return stats.gamma(mean**2 / variance, scale=variance / mean)
+        if np.max(a / b) > LARGE_COUNT:
+            # So far up the gaps between counts are nothing: the same mean and variance.
+            return stats.gamma(a / (b + 1.0), scale=(b + 1.0) / b)
         return stats.nbinom(a, b / (1.0 + b))
 
     def sample(self, states, rng):
