@@ -1,0 +1,1249 @@
+"""
+Benchmark: hidden Markov models
+===============================
+
+``VariationalHMM`` beside hmmlearn (EM and variational Bayes, both of its
+implementations) and dynamax (EM, compiled): time of an iteration, time to the same
+likelihood, held-out density, and what the fits find in real series; then missing
+entries, memory, and what independent states (``posterior="mean_field"``) cost. Every
+table says what it compares.
+
+.. code-block:: sh
+
+    python examples/benchmark_sequence.py            # most of an hour
+    python examples/benchmark_sequence.py --quick    # smaller, without peers: seconds
+    python examples/benchmark_sequence.py --install-peers --only speed --only heldout
+
+hmmlearn and dynamax take part if they are installed. ``--install-peers`` installs them
+in a temporary environment, runs the benchmark there and removes it again; nothing else
+changes on the machine. With the environment variable ``SKVI_DATA`` set to a folder that
+holds ``timeseries/mocap6.npz`` and its like, real series take part.
+
+All times are of one process on one thread, of runs in alternation.
+"""
+
+import argparse
+import copy
+import logging
+import os
+import platform
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import venv
+import warnings
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+# dynamax reads this when it is imported: one thread, as everybody.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+
+import joblib
+import numpy as np
+import scipy
+import sklearn
+from scipy.optimize import linear_sum_assignment
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score, confusion_matrix
+from sklearn.model_selection import GroupKFold
+from threadpoolctl import threadpool_limits
+
+import skvi
+from skvi import VariationalHMM, sequence_ids
+from skvi.callbacks import StopWhen
+
+DATA = os.environ.get("SKVI_DATA")
+PEERS = ("hmmlearn", "dynamax")
+POSTERIORS = ("structured", "mean_field")
+
+
+# %%
+# Reporting
+# ---------
+
+
+def heading(text):
+    print(f"\n{text}\n{'=' * len(text)}")
+
+
+def note(text):
+    print("\n".join("  " + line for line in text.strip().splitlines()), flush=True)
+
+
+def table(header, rows):
+    cells = [[str(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(header))]
+    for i, row in enumerate(cells):
+        first, *rest = (
+            cell.ljust(w) if k == 0 else cell.rjust(w)
+            for k, (cell, w) in enumerate(zip(row, widths))
+        )
+        print("  " + "  ".join([first, *rest]).rstrip())
+        if i == 0:
+            print("  " + "-" * (sum(widths) + 2 * len(widths) - 2))
+    print(flush=True)
+
+
+def seconds(value):
+    """Three significant digits, never in scientific notation; "-" if it never was."""
+    if not np.isfinite(value):
+        return "-"
+    return f"{value:.{max(0, 2 - int(np.floor(np.log10(max(value, 1e-3)))))}f}"
+
+
+def milliseconds(value):
+    return seconds(1e3 * value)
+
+
+def times(value):
+    return "-" if not np.isfinite(value) else f"{value:.3g}x"
+
+
+def number(value, digits=4, sign=""):
+    return "-" if not np.isfinite(value) else f"{value:{sign}.{digits}f}"
+
+
+def installed(peer):
+    return find_spec(peer) is not None
+
+
+def versions():
+    heading("What ran")
+    names = [
+        ("skvi", skvi.__version__),
+        ("Python", platform.python_version()),
+        ("numpy", np.__version__),
+        ("scipy", scipy.__version__),
+        ("scikit-learn", sklearn.__version__),
+    ]
+    missing = [peer for peer in PEERS if not installed(peer)]
+    names += [(peer, metadata.version(peer)) for peer in PEERS if peer not in missing]
+    if "dynamax" not in missing:
+        names.append(("jax", metadata.version("jax")))
+    print("  " + ", ".join(f"{name} {version}" for name, version in names))
+    print(f"  {joblib.cpu_count()} cores, of which one is used")
+    for peer in missing:
+        print(f"  {peer} is not installed (--install-peers): its columns are empty.")
+    if DATA is None:
+        print("  SKVI_DATA is not set: no real series.")
+
+
+def load(name):
+    """The arrays of a real series, or None where there are none."""
+    if DATA is None:
+        return None
+    with np.load(Path(DATA) / "timeseries" / f"{name}.npz") as file:
+        return dict(file)
+
+
+# %%
+# Sequences, and one judge for all
+# --------------------------------
+
+
+def chain(lengths, n_states, stay, rng):
+    """States of sequences that stay where they are, or go to any other."""
+    n = int(np.sum(lengths))
+    moves = rng.random(n) >= stay
+    steps = np.where(moves, rng.integers(1, max(n_states, 2), size=n), 0)
+    firsts = np.append(0, np.cumsum(lengths)[:-1]).astype(int)
+    steps[firsts] = 0
+    walked = np.cumsum(steps)
+    ids = sequence_ids(lengths)
+    origin = rng.integers(n_states, size=len(lengths)) - walked[firsts]
+    return (walked + origin[ids]) % n_states
+
+
+def simulate(kind, lengths, n_states, seed=0, dim=4, n_categories=50, spread=1.0):
+    """(X, states) of "gaussian", "poisson" or "categorical" emissions."""
+    rng = np.random.default_rng(seed)
+    z = chain(lengths, n_states, 0.9, rng)
+    if kind == "gaussian":
+        centres = spread * rng.standard_normal((n_states, dim))
+        return centres[z] + rng.standard_normal((len(z), dim)), z
+    if kind == "poisson":
+        return rng.poisson(rng.gamma(2.0, 5.0, size=(n_states, dim))[z]), z
+    p = rng.dirichlet(np.full(n_categories, 0.3), size=n_states).cumsum(axis=1)
+    codes = (rng.random(len(z))[:, None] > p[z]).sum(axis=1)
+    return np.minimum(codes, n_categories - 1)[:, None], z
+
+
+def with_ids(X, lengths):
+    """X behind a column of the ids of its sequences: sequence=0."""
+    return np.column_stack([sequence_ids(lengths), X])
+
+
+def lengths_of(ids):
+    return np.diff(np.flatnonzero(np.r_[True, ids[1:] != ids[:-1], True]))
+
+
+def forward(startprob, transmat, log_b, lengths):
+    """The log likelihood of sequences whose steps have log densities (n, K)."""
+    top = log_b.max(axis=1)
+    b = np.exp(log_b - top[:, None])
+    scales, t = np.empty(len(b)), 0
+    for n in lengths:
+        alpha = startprob
+        for i in range(n):
+            alpha = (alpha if i == 0 else alpha @ transmat) * b[t]
+            scales[t] = alpha.sum()
+            alpha = alpha / scales[t]
+            t += 1
+    return float(np.log(scales).sum() + top.sum())
+
+
+def log_normal(X, means, covariances):
+    """(n, K): log densities under each state."""
+    out = np.empty((len(X), len(means)))
+    for k, (mean, covariance) in enumerate(zip(means, covariances)):
+        L = np.linalg.cholesky(covariance)
+        white = np.linalg.solve(L, (X - mean).T)
+        out[:, k] = -0.5 * (white**2).sum(axis=0) - np.log(np.diag(L)).sum()
+    return out - 0.5 * X.shape[1] * np.log(2.0 * np.pi)
+
+
+def as_matrices(covariances, n_states, dim):
+    """Covariances of each state as matrices, from variances if they are such."""
+    if covariances.shape == (n_states, dim) and covariances.ndim == 2:
+        return np.array([np.diag(v) for v in covariances])
+    return np.broadcast_to(covariances, (n_states, dim, dim))
+
+
+def parameters_of(model, kind):
+    """(startprob, transmat, emission parameters) of a fitted model of either system."""
+    startprob, transmat = model.startprob_, model.transmat_
+    if kind == "categorical":
+        return startprob, transmat, (model.emissionprob_,)
+    ours = isinstance(model, VariationalHMM)
+    K, dim = model.means_.shape
+    covariances = model.covariances_ if ours else model.covars_
+    return startprob, transmat, (model.means_, as_matrices(covariances, K, dim))
+
+
+def plug_in(parameters, kind, X, lengths):
+    """Log likelihood a step under these values of the parameters."""
+    startprob, transmat, emissions = parameters
+    if kind == "categorical":
+        with np.errstate(divide="ignore"):
+            log_b = np.log(emissions[0][:, X[:, 0].astype(int)].T)
+    else:
+        log_b = log_normal(X, *emissions)
+    return forward(startprob, transmat, log_b, lengths) / len(X)
+
+
+def quietly(fit, *args):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return fit(*args)
+
+
+# %%
+# The systems
+# -----------
+
+
+def hmmlearn_model(kind, n_states, covariance_type, vb, **params):
+    """hmmlearn's estimator for a kind of emissions; None where there is none."""
+    hmm, vhmm = import_module("hmmlearn.hmm"), import_module("hmmlearn.vhmm")
+    logging.getLogger("hmmlearn").setLevel(logging.CRITICAL)
+    if kind == "gaussian":
+        make = vhmm.VariationalGaussianHMM if vb else hmm.GaussianHMM
+        return make(n_states, covariance_type=covariance_type, **params)
+    if kind == "categorical":
+        make = vhmm.VariationalCategoricalHMM if vb else hmm.CategoricalHMM
+        return make(n_states, **params)
+    return None if vb else hmm.PoissonHMM(n_states, **params)
+
+
+def best_hmmlearn(kind, n_states, covariance_type, vb, X, lengths, n_starts, **params):
+    """The best of several default starts by its own objective."""
+    fits = []
+    for seed in range(n_starts):
+        # The faster implementation, unless it underflows: results are the same.
+        for implementation in ("scaling", "log"):
+            model = hmmlearn_model(
+                kind,
+                n_states,
+                covariance_type,
+                vb,
+                n_iter=1000,
+                random_state=seed,
+                implementation=implementation,
+                **params,
+            )
+            try:
+                with threadpool_limits(1), np.errstate(all="ignore"):
+                    model.fit(X, lengths)
+            except ValueError:
+                continue
+            if np.isfinite(model.monitor_.history[-1]):
+                fits.append((model.monitor_.history[-1], -seed, model))
+                break
+    return max(fits)[2]
+
+
+def skvi_params(kind, n_states, covariance_type="full", **params):
+    given = {"n_components": n_states, "emissions": kind, **params}
+    if kind == "gaussian":
+        given["covariance_type"] = covariance_type
+    return given
+
+
+# %%
+# Speed
+# -----
+# An iteration is what a run with many iterations takes longer than one with few, from
+# the same start: validation, start and the end of a fit cancel.
+
+
+class Timed:
+    """A system: ``run(n)`` fits with n iterations and gives (seconds, iterations)."""
+
+    few, cap = 1, 21
+
+    def __init__(self, run):
+        self.run = run
+        self.clocks = {}
+
+    def plan(self, budget):
+        """How many iterations fill the time of a measurement, from a first run."""
+        self.run(self.few)  # buffers, imports, compilation
+        clock, _ = self.run(self.few)
+        self.many = int(np.clip(self.few + budget / max(clock, 1e-9), 3, self.cap))
+        return self
+
+    def measure(self):
+        for asked in (self.few, self.many):
+            clock, made = self.run(asked)
+            self.clocks.setdefault(made, []).append(clock)
+
+    @property
+    def iteration(self):
+        low, high = min(self.clocks), max(self.clocks)
+        best = min(self.clocks[high]) - min(self.clocks[low])
+        return best / (high - low)
+
+
+def clocked(call):
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def timed_skvi(kind, X, lengths, n_states, covariance_type):
+    """By warm starts from a posterior of a few steps, which is far from the end."""
+    params = skvi_params(kind, n_states, covariance_type, init_params="kmeans")
+    if kind == "categorical":
+        params["n_categories"] = int(X.max()) + 1
+    A = with_ids(X, lengths)
+    first = VariationalHMM(**params, sequence=0, max_iter=1, tol=0.0, random_state=0)
+    quietly(first.fit, A[:500])
+
+    def run(n):
+        model = copy.deepcopy(first).set_params(warm_start=True, max_iter=n)
+        clock = clocked(lambda: quietly(model.fit, A))
+        return clock, model.n_iter_
+
+    return run
+
+
+def hmmlearn_start(kind, X, lengths, n_states, covariance_type, vb):
+    """Its default start, made once, as an estimator that starts from there."""
+    start = hmmlearn_model(kind, n_states, covariance_type, vb, random_state=0)
+    if start is None:
+        return None
+    start._init(X, lengths)
+    if vb and kind == "categorical":
+        # Its default underflows with implementation="scaling".
+        rng = np.random.default_rng(0)
+        size = start.emissionprob_posterior_.shape
+        share = rng.dirichlet(np.full(size[1], 5.0), size=size[0])
+        start.emissionprob_posterior_ = share * len(X) / n_states
+    start._init = lambda *args: None
+    return start
+
+
+def timed_hmmlearn(start, X, lengths, implementation):
+    def run(n):
+        model = copy.copy(start)
+        for name, value in vars(start).items():
+            if isinstance(value, np.ndarray):
+                setattr(model, name, value.copy())
+        model.implementation, model.n_iter, model.tol = implementation, n, -np.inf
+        model.monitor_ = type(start.monitor_)(-np.inf, n, False)
+        clock = clocked(lambda: model.fit(X, lengths))
+        return clock, model.monitor_.iter
+
+    return run
+
+
+def timed_dynamax(kind, X, lengths, n_states, covariance_type, start, double):
+    """fit_em, compiled beforehand for each number of iterations; equal lengths only."""
+    jax = import_module("jax")
+    hmms = import_module("dynamax.hidden_markov_model")
+    with jax.enable_x64(double):
+        f = jax.numpy.float64 if double else jax.numpy.float32
+        as_array = jax.numpy.asarray
+        given = {
+            "initial_probs": as_array(start.startprob_, f),
+            "transition_matrix": as_array(np.maximum(start.transmat_, 1e-10), f),
+        }
+        dim, dtype = X.shape[1], f
+        if kind == "gaussian" and covariance_type == "full":
+            model = hmms.GaussianHMM(n_states, dim)
+            given["emission_covariances"] = as_array(start.covars_, f)
+        elif kind == "gaussian":
+            model = hmms.DiagonalGaussianHMM(n_states, dim)
+            given["emission_scale_diags"] = as_array(np.sqrt(start._covars_), f)
+        elif kind == "categorical":
+            n_categories = start.emissionprob_.shape[1]
+            model = hmms.CategoricalHMM(n_states, 1, n_categories)
+            given["emission_probs"] = as_array(start.emissionprob_[:, None], f)
+            dtype = jax.numpy.int32
+        else:
+            model = hmms.PoissonHMM(n_states, dim)
+            given["emission_rates"] = as_array(start.lambdas_, f)
+        if kind == "gaussian":
+            given["emission_means"] = as_array(start.means_, f)
+        key = jax.random.PRNGKey(0)
+        params, props = model.initialize(key, method="prior", **given)
+        data = as_array(X, dtype)
+        if len(lengths) > 1:
+            data = data.reshape(len(lengths), lengths[0], -1)
+    compiled = {}
+
+    def run(n):
+        # fit_em compiles anew in each call; compiled from outside it does not.
+        with jax.enable_x64(double):
+            if n not in compiled:
+                compiled[n] = jax.jit(
+                    lambda p, x: model.fit_em(p, props, x, num_iters=n, verbose=False)
+                )
+                jax.block_until_ready(compiled[n](params, data))
+            again = clocked(lambda: jax.block_until_ready(compiled[n](params, data)))
+            return again, n
+
+    return run
+
+
+def pinned():
+    """Keep this process, and the threads that start from now on, on one core."""
+    if hasattr(os, "sched_setaffinity"):
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {max(before)})
+        return lambda: os.sched_setaffinity(0, before)
+    return lambda: None
+
+
+def speed(options):
+    quick = options.quick
+    T, repeats, budget = (5000, 1, 0.02) if quick else (100_000, 3, 1.0)
+    heading("Time of an iteration")
+    note(
+        f"""
+Milliseconds of an iteration on one core: the time of a long run minus that of a short
+one, over the difference of their iterations, each the best of {repeats} runs, in
+alternation. Every system goes from its own start, which is made beforehand: skvi from
+the posterior of the first 500 steps, hmmlearn and dynamax from hmmlearn's default
+(k-means centres; its VariationalCategoricalHMM from a milder one, as its default
+underflows with "scaling"). log (the default) and scaling are hmmlearn's
+implementations, EM and VB its estimators. dynamax: EM, compiled beforehand, in 32 and
+64 bits. skvi computes in 64.
+"""
+    )
+    workloads = [
+        (kind, covariance_type, K, [T])
+        for kind, covariance_type in (
+            ("gaussian", "full"),
+            ("gaussian", "diag"),
+            ("categorical", None),
+            ("poisson", None),
+        )
+        for K in ((3,) if quick else (3, 10, 30))
+    ]
+    workloads.append(("gaussian", "diag", 10, [50] * (T // 50)))
+    release = pinned()
+    clocks, ratios = [], []
+    for workload in workloads:
+        label, found = iteration_times(*workload, repeats, budget)
+        clocks.append([label, *(milliseconds(t) for t in found.values())])
+        ratios.append([label, *ratios_of(found)])
+        print("  (" + ", ".join(clocks[-1]) + ")", flush=True)
+    release()
+    table(["ms an iteration", *found], clocks)
+    note("How many times as long as skvi; default and faster of the implementations:")
+    header = ["", "VB default", "VB faster", "EM default", "EM faster"]
+    table([*header, "dynamax 32", "dynamax 64"], ratios)
+
+
+SYSTEMS = ("EM log", "EM scaling", "VB log", "VB scaling", "dynamax 32", "dynamax 64")
+
+
+def iteration_times(kind, covariance_type, K, lengths, repeats, budget):
+    """(name of the workload, {system: seconds of an iteration})."""
+    dim = 2 if kind == "poisson" else 4
+    X, _ = simulate(kind, lengths, K, dim=dim)
+    many = len(lengths) > 1
+    label = " ".join(filter(None, [kind, covariance_type, f"K={K}"]))
+    label += f", {len(lengths):,} x {lengths[0]}" if many else f", T={lengths[0]:,}"
+    contenders = {"skvi": timed_skvi(kind, X, lengths, K, covariance_type)}
+    em = None
+    with threadpool_limits(1):
+        for name in SYSTEMS[:4] if installed("hmmlearn") else ():
+            algorithm, implementation = name.split()
+            start = hmmlearn_start(
+                kind, X, lengths, K, covariance_type, algorithm == "VB"
+            )
+            em = start if algorithm == "EM" else em
+            if start is not None:
+                run = timed_hmmlearn(start, X, lengths, implementation)
+                contenders[name] = run
+        if em is not None and installed("dynamax"):
+            for name, double in zip(SYSTEMS[4:], (False, True)):
+                contenders[name] = timed_dynamax(
+                    kind, X, lengths, K, covariance_type, em, double
+                )
+        timers = {n: Timed(run).plan(budget) for n, run in contenders.items()}
+        for _ in range(repeats):
+            for timer in timers.values():
+                timer.measure()
+    names = ("skvi", *SYSTEMS)
+    return label, {
+        name: timers[name].iteration if name in timers else np.nan for name in names
+    }
+
+
+def ratios_of(found):
+    """Of hmmlearn's default and faster implementation, and of dynamax, to skvi."""
+    out = []
+    for algorithm in ("VB", "EM"):
+        both = found[f"{algorithm} log"], found[f"{algorithm} scaling"]
+        out += [both[0], min(both)]
+    out += [found["dynamax 32"], found["dynamax 64"]]
+    return [times(value / found["skvi"]) for value in out]
+
+
+# %%
+# Time to the same likelihood
+# ---------------------------
+
+
+class Trace:
+    """Parameters after each iteration, and when; looking does not count."""
+
+    def __init__(self, kind):
+        self.kind, self.clocks, self.parameters = kind, [], []
+
+    def start(self):
+        self.paused, self.begin = 0.0, time.perf_counter()
+
+    def look(self, model):
+        now = time.perf_counter()
+        self.clocks.append(now - self.begin - self.paused)
+        found = parameters_of(model, self.kind)
+        self.parameters.append(copy.deepcopy(found))
+        self.paused += time.perf_counter() - now
+
+    def judged(self, X, lengths):
+        """Plug-in log likelihood a step where it ends."""
+        return plug_in(self.parameters[-1], self.kind, X, lengths)
+
+    def first(self, target, X, lengths):
+        """Seconds until the likelihood is at least the target, by bisection."""
+        low, high = 0, len(self.parameters) - 1
+        while low < high:
+            middle = (low + high) // 2
+            enough = plug_in(self.parameters[middle], self.kind, X, lengths) >= target
+            low, high = (low, middle) if enough else (middle + 1, high)
+        return self.clocks[low]
+
+
+def path_of_skvi(kind, X, lengths, n_states, covariance_type, **given):
+    path = Trace(kind)
+
+    def look(fitted):
+        path.look(fitted)
+        return False
+
+    params = skvi_params(kind, n_states, covariance_type, random_state=0, **given)
+    A = with_ids(X, lengths)
+    # Callbacks cost time of their own: seconds are those of a fit without any.
+    bare = VariationalHMM(**params, sequence=0, max_iter=5000)
+    clock = clocked(lambda: quietly(bare.fit, A))
+    model = VariationalHMM(**params, sequence=0, max_iter=5000)
+    model = model.set_callbacks(StopWhen(look))
+    path.start()
+    quietly(model.fit, A)
+    return path, clock
+
+
+def path_of_hmmlearn(kind, X, lengths, n_states, covariance_type, vb, implementation):
+    path = Trace(kind)
+    model = hmmlearn_model(
+        kind,
+        n_states,
+        covariance_type,
+        vb,
+        n_iter=5000,
+        tol=1e-6 * len(X),  # that of skvi is one a step
+        random_state=0,
+        implementation=implementation,
+    )
+
+    class Monitor(type(model.monitor_)):
+        def report(self, log_prob):
+            super().report(log_prob)
+            path.look(model)
+
+    model.monitor_ = Monitor(model.tol, model.n_iter, False)
+    path.start()
+    with threadpool_limits(1):
+        model.fit(X, lengths)
+    return path, path.clocks[-1]
+
+
+def objective(options):
+    quick = options.quick
+    heading("Time to the same likelihood")
+    note(
+        """
+Whole fits from everybody's own default start, until their bound (hmmlearn's EM: log
+likelihood) rises by less than 1e-6 nats a step (skvi asks for more: that little is left
+to go, too). "train", "test": log likelihood a step at the fitted values of the
+parameters, computed by one function for all, on the data of the fit and on as many new
+sequences. "skvi kmeans": with init_params="kmeans". "s": seconds of the fit. "s to
+equal": until the likelihood of the training data is, within 1e-4 nats a step, that of
+the worse of the row and skvi; "skvi's": skvi's until there; "ratio": of the two.
+hmmlearn's k-means start (a random one for categories) often ends in a worse optimum,
+which skvi's first iteration is above: its seconds are then those of its start.
+"""
+    )
+    if not installed("hmmlearn"):
+        print("  Left out: hmmlearn is not installed.")
+        if not quick:
+            return
+    n = 5 if quick else 200
+    problems = [
+        ("gaussian", "full", 5 if quick else 10, 4),
+        ("gaussian", "diag", 3 if quick else 10, 4),
+        ("categorical", None, 3 if quick else 10, 1),
+    ]
+    rows = []
+    for kind, covariance_type, K, dim in problems:
+        lengths = [500] * (2 * n)
+        X, _ = simulate(kind, lengths, K, seed=1, dim=dim, n_categories=20)
+        half, own = 500 * n, lengths[:n]
+        train, test = X[:half], X[half:]
+        label = " ".join(filter(None, [kind, covariance_type, f"K={K}"]))
+        paths = {"skvi": path_of_skvi(kind, train, own, K, covariance_type)}
+        paths["skvi kmeans"] = path_of_skvi(
+            kind, train, own, K, covariance_type, init_params="kmeans"
+        )
+        if installed("hmmlearn"):
+            for vb in (True, False):
+                # Its default start of categories underflows with the other.
+                faster = "log" if vb and kind == "categorical" else "scaling"
+                paths[f"{'VB' if vb else 'EM'} {faster}"] = path_of_hmmlearn(
+                    kind, train, own, K, covariance_type, vb, faster
+                )
+        rows += objective_rows(f"{label}, {half:,}", paths, train, test, own)
+    header = ["problem", "system", "iterations", "train", "test", "s"]
+    table(header + ["s to equal", "skvi's", "ratio"], rows)
+
+
+def objective_rows(label, paths, train, test, lengths):
+    rows, (ours, whole) = [], paths["skvi"]
+    # Seconds of iterations of a watched fit, in proportion those of one unwatched.
+    share = whole / ours.clocks[-1]
+    at_end = ours.judged(train, lengths)
+    for name, (path, clock) in paths.items():
+        end = path.judged(train, lengths)
+        rows.append([label, name, len(path.clocks)])
+        rows[-1] += [number(end), number(path.judged(test, lengths)), seconds(clock)]
+        if not name.startswith("skvi"):
+            target = min(end, at_end) - 1e-4
+            mine = share * ours.first(target, train, lengths)
+            theirs = path.first(target, train, lengths)
+            rows[-1] += [seconds(theirs), seconds(mine), times(theirs / mine)]
+        else:
+            rows[-1] += [""] * 3
+    return rows
+
+
+# %%
+# Held-out density
+# ----------------
+
+N_STARTS = 5
+
+
+def held_out_problems(quick):
+    """(name, kind, X, lengths, folds or share of training, numbers of states)."""
+    n, T = (8, 100) if quick else (12, 250)
+    rng = np.random.default_rng(0)
+    z = chain([T] * n, 4, 0.92, rng)
+    X = 1.2 * rng.standard_normal((4, 3))[z] + rng.standard_normal((len(z), 3))
+    sizes = (4,) if quick else (3, 4, 6)
+    yield "simulated", "gaussian", X, [T] * n, 4, sizes
+    p = rng.dirichlet(np.full(10, 0.4), size=4).cumsum(axis=1)
+    codes = np.minimum((rng.random(len(z))[:, None] > p[z]).sum(axis=1), 9)
+    yield "simulated", "categorical", codes[:, None], [T] * n, 4, sizes
+    if DATA is None or quick:
+        return
+    y = load("speed")
+    yield "speed", "gaussian", y["rt"][:, None], y["lengths"], 3, (2, 3)
+    for name in ("nile", "lynx"):
+        y = np.log(load(name)["y"])[:, None]
+        yield name, "gaussian", y, [len(y)], 0.7, (2, 3)
+    returns = 100.0 * np.diff(np.log(load("sp500_daily")["price"]))[:, None]
+    yield "sp500", "gaussian", returns, [len(returns)], 0.7, (2, 3, 4)
+    counts = load("spikes_e060817terpi")["counts"].astype(int)
+    # One code for the three neurons together: none, one, or more spikes of each.
+    codes = np.minimum(counts, 2) @ [1, 3, 9]
+    trials, n_bins = codes.shape
+    yield "spikes", "categorical", codes.reshape(-1, 1), [n_bins] * trials, 5, (2, 4, 6)
+    y = load("mocap6")
+    yield "mocap6", "gaussian", y["X"], np.diff(y["seq_start"]), 6, (4, 8, 12)
+
+
+def splits(ids, how):
+    """(train, test): folds of whole sequences, or first and last steps of one."""
+    if how < 1:
+        first = int(how * len(ids))
+        yield np.arange(first), np.arange(first, len(ids))
+    else:
+        yield from GroupKFold(how).split(ids, groups=ids)
+
+
+def heldout(options):
+    quick = options.quick
+    heading("Held-out log density a step")
+    note(
+        f"""
+hmmlearn's variational estimators and skvi with their defaults, but enough iterations;
+hmmlearn has the best of {N_STARTS} starts by its own bound, skvi its single default
+start (n_init=1), in the last column {N_STARTS}. Both are fitted to the training part
+of each split and judged on the rest: folds of whole sequences, or the last 30 % of a
+series. hmmlearn's score puts in the parameters' mean values. So does skvi's "plug-in";
+its "score" is the predictive density of each step (Student-t and the like), which
+allows for what is not known of the parameters anew at every step, and "draws" averages
+the density of whole sequences over the posterior, score(n_samples=200). "worst": of
+the score in a single split, and of the plug-in.
+"""
+    )
+    rows = []
+    for name, kind, X, lengths, how, sizes in held_out_problems(quick):
+        kinds = ("full", "diag") if kind == "gaussian" and X.shape[1] > 1 else ("full",)
+        for covariance_type in kinds:
+            for K in sizes:
+                found = held_out(kind, X, lengths, how, K, covariance_type, quick)
+                label = f"{name}, {kind}"
+                if len(kinds) > 1:
+                    label += f" {covariance_type}"
+                rows.append([f"{label} K={K}", *held_out_row(found)])
+                print("  (" + ", ".join(rows[-1]) + ")", flush=True)
+    header = ["data", "hmmlearn", "skvi", "score", "plug-in", "draws", "worst", "in"]
+    note("Difference to hmmlearn's in nats a step (positive: skvi's is higher):")
+    table([*header, f"n_init={N_STARTS}"], rows)
+
+
+def held_out(kind, X, lengths, how, K, covariance_type, quick):
+    """A row for each split: steps; hmmlearn; skvi's score, plug-in, draws, n_init."""
+    ids, out = sequence_ids(lengths), []
+    n_categories = int(X.max()) + 1 if kind == "categorical" else None
+    for train, test in splits(ids, how):
+        own, new = lengths_of(ids[train]), lengths_of(ids[test])
+        peer = np.nan
+        if installed("hmmlearn"):
+            given = {"n_features": n_categories} if n_categories else {}
+            best = best_hmmlearn(
+                kind, K, covariance_type, True, X[train], own, N_STARTS, **given
+            )
+            peer = best.score(X[test], new) / len(test)
+        A = with_ids(X, lengths)
+        params = skvi_params(kind, K, covariance_type, sequence=0, random_state=0)
+        if n_categories:
+            params["n_categories"] = n_categories
+        model = quietly(VariationalHMM(**params, max_iter=1000).fit, A[train])
+        more = model
+        if not quick:
+            more = VariationalHMM(**params, max_iter=1000, n_init=N_STARTS)
+            more = quietly(more.fit, A[train])
+        out.append(
+            [
+                len(test),
+                peer,
+                model.score(A[test]),
+                plug_in(parameters_of(model, kind), kind, X[test], new),
+                model.score(A[test], n_samples=20 if quick else 200, random_state=0),
+                more.score(A[test]),
+            ]
+        )
+    return np.array(out)
+
+
+def held_out_row(found):
+    n, values = found[:, 0], found[:, 1:]
+    peer, score, plugged, drawn, more = n @ values / n.sum()
+    differences = (value - peer for value in (score, plugged, drawn))
+    worst = (values[:, [1, 2]] - values[:, [0]]).min(axis=0)
+    row = [number(peer), number(score), *(number(d, 4, "+") for d in differences)]
+    row += [number(d, 3, "+") for d in worst]
+    return [*row, number(more - peer, 4, "+")]
+
+
+# %%
+# What the fits find
+# ------------------
+
+
+def matched(labels, states):
+    """Share of steps with the right label, under the best matching of the states."""
+    table = confusion_matrix(labels, states)
+    rows, columns = linear_sum_assignment(-table)
+    return table[rows, columns].sum() / len(labels)
+
+
+def regimes(options):
+    quick = options.quick
+    if DATA is None:
+        heading("What the fits find in real series")
+        print("  Left out: SKVI_DATA is not set.")
+        return
+    mocap(quick)
+    weak_priors(quick)
+    volatility(quick)
+    coal()
+    spikes(quick)
+
+
+def mocap(quick):
+    heading("Six motion-capture sequences, twelve labelled actions")
+    sizes, n_init = ((12,), 1) if quick else ((8, 12, 16), 5)
+    note(
+        f"""
+Default priors, the best of {n_init} starts by its own bound. Agreement of Viterbi paths
+with the labels: adjusted Rand index, and accuracy under the best matching of states to
+labels. Sticky: stickiness=50. Bounds are comparable among skvi's rows of one data set.
+"""
+    )
+    y = load("mocap6")
+    X, lengths, labels = y["X"], np.diff(y["seq_start"]), y["label"]
+    A, rows = with_ids(X, lengths), []
+    kinds = ("diag",) if quick else ("full", "diag")
+    for covariance_type in kinds:
+        for K in sizes:
+            for name, given in {
+                "skvi structured": {},
+                "skvi sticky": {"stickiness": 50.0},
+                "skvi mean_field": {"posterior": "mean_field"},
+            }.items():
+                params = skvi_params("gaussian", K, covariance_type, **given)
+                model = VariationalHMM(
+                    **params, sequence=0, n_init=n_init, random_state=0, max_iter=1000
+                )
+                path = quietly(model.fit, A).predict(A)
+                rows.append([f"{covariance_type} K={K}", name, f"{model.elbo_:.0f}"])
+                rows[-1] += [number(adjusted_rand_score(labels, path), 3)]
+                rows[-1] += [number(matched(labels, path), 3)]
+            for vb in (True, False) if installed("hmmlearn") else ():
+                model = best_hmmlearn(
+                    "gaussian", K, covariance_type, vb, X, lengths, n_init, tol=1e-3
+                )
+                path = model.predict(X, lengths)
+                name = f"hmmlearn {'VB' if vb else 'EM'}"
+                rows.append([f"{covariance_type} K={K}", name, ""])
+                rows[-1] += [number(adjusted_rand_score(labels, path), 3)]
+                rows[-1] += [number(matched(labels, path), 3)]
+    table(["states", "fit", "elbo_", "Rand", "accuracy"], rows)
+
+
+def weak_priors(quick):
+    heading("Reaction times: the likelihood as the prior weakens")
+    note(
+        """
+Log likelihood at the fitted values of the parameters, two states; the maximum is -84.34
+(three series, means 5.511 and 6.385, sds 0.193 and 0.244). All priors are worth
+"strength" steps.
+"""
+    )
+    y, rows = load("speed"), []
+    X, lengths = y["rt"][:, None], y["lengths"]
+    for strength in (None, 1.0, 0.1, 0.01, 1e-4):
+        given = {}
+        if strength is not None:
+            given = {
+                "startprob_prior": strength,
+                "transmat_prior": strength,
+                "mean_precision_prior": strength,
+                "degrees_of_freedom_prior": strength,
+                "covariance_prior": strength * float(X.var()),
+            }
+        model = VariationalHMM(n_components=2, sequence=0, random_state=0, **given)
+        model.fit(with_ids(X, lengths))
+        found = plug_in(parameters_of(model, "gaussian"), "gaussian", X, lengths)
+        order = np.argsort(model.means_[:, 0])
+        rows.append(["defaults" if strength is None else f"{strength:g}"])
+        rows[-1] += [number(found * len(X), 2), number(found * len(X) + 84.34, 2, "+")]
+        rows[-1] += [" ".join(number(v, 3) for v in model.means_[order, 0])]
+        sds = np.sqrt(model.covariances_[order, 0, 0])
+        rows[-1] += [" ".join(number(v, 3) for v in sds), number(model.elbo_, 2)]
+    table(["strength", "likelihood", "above", "means", "sds", "elbo_"], rows)
+
+
+def bounds(X, sizes, **params):
+    """(fits, elbo_ of each) over numbers of states."""
+    fits = [
+        quietly(VariationalHMM(n_components=K, random_state=0, **params).fit, X)
+        for K in sizes
+    ]
+    return fits, [model.elbo_ for model in fits]
+
+
+def bound_table(sizes, values):
+    best = max(values)
+    header = [
+        "states",
+        *(f"{K}{'*' if v == best else ''}" for K, v in zip(sizes, values)),
+    ]
+    table(header, [["elbo_ below the best", *(f"{best - v:.1f}" for v in values)]])
+
+
+def volatility(quick):
+    heading("Daily returns of the S&P 500")
+    returns = 100.0 * np.diff(np.log(load("sp500_daily")["price"]))[:, None]
+    sizes = range(1, 4 if quick else 8)
+    fits, values = bounds(returns, sizes, n_init=1 if quick else 3)
+    bound_table(sizes, values)
+    model = fits[int(np.argmax(values))]
+    order = np.argsort(model.covariances_[:, 0, 0])
+    sds = np.sqrt(model.covariances_[order, 0, 0])
+    stay = 1.0 / (1.0 - np.diag(model.transmat_)[order])
+    rows = [["sd, percent", *(number(v, 2) for v in sds)]]
+    rows += [["mean, percent", *(number(v, 2) for v in model.means_[order, 0])]]
+    rows += [["days in a row", *(f"{v:.0f}" for v in stay)]]
+    table(["regime", *range(1, len(sds) + 1)], rows)
+
+
+def coal():
+    heading("Coal-mining disasters a year")
+    y = load("coal_disasters")
+    counts, years = y["count"][:, None].astype(float), y["year"]
+    sizes = range(1, 5)
+    fits, values = bounds(counts, sizes, emissions="poisson", n_init=3)
+    bound_table(sizes, values)
+    model = fits[1]
+    states = model.predict(counts)
+    changes = years[np.flatnonzero(np.diff(states)) + 1].tolist()
+    rates = model.rates_[:, 0]
+    p = model.predict_proba(counts)[:, rates.argmax()]
+    last = years[np.flatnonzero(p > 0.5)[-1]]
+    note(
+        f"""
+Two states: rates {rates.max():.2f} and {rates.min():.2f} a year (known: 3.10 up to
+1891, 0.90 after). The Viterbi path changes in {", ".join(map(str, changes))}; the last
+year with the high rate more probable than not is {last}.
+"""
+    )
+
+
+def spikes(quick):
+    heading("Spike counts of three neurons in 20 trials")
+    counts = load("spikes_e060817terpi")["counts"]
+    trials, n_bins, neurons = counts.shape
+    A = with_ids(counts.reshape(-1, neurons), [n_bins] * trials)
+    sizes = range(1, 4 if quick else 9)
+    given = {"emissions": "poisson", "sequence": 0, "n_init": 1 if quick else 3}
+    _, values = bounds(A, sizes, **given)
+    bound_table(sizes, values)
+
+
+# %%
+# Missing entries
+# ---------------
+
+
+def smoothed(startprob, transmat, log_b, lengths):
+    """Probabilities of states (n, K): the forward-backward recursion as it stands."""
+    b = np.exp(log_b - log_b.max(axis=1, keepdims=True))
+    out, t = np.empty_like(b), 0
+    for n in lengths:
+        alphas, own = np.empty((n, b.shape[1])), b[t : t + n]
+        alpha = startprob
+        for i in range(n):
+            alpha = (alpha if i == 0 else alpha @ transmat) * own[i]
+            alphas[i] = alpha = alpha / alpha.sum()
+        beta = np.ones(b.shape[1])
+        for i in range(n - 1, -1, -1):
+            out[t + i] = alphas[i] * beta / (alphas[i] @ beta)
+            beta = transmat @ (own[i] * beta)
+            beta /= beta.sum()
+        t += n
+    return out
+
+
+def missing(options):
+    quick = options.quick
+    heading("30 % of the entries missing at random")
+    note(
+        """
+Accuracy of the most probable state of each step, under the best matching, of fits to
+complete data and to the same with 30 % of the entries missing. "oracle": who knows the
+parameters of the simulation, or, for mocap6, the fit to the complete data, which then
+reads the data with missing entries: what the lost information alone costs. "lost":
+accuracy lost, by the fit and by the oracle. mocap6 counts agreement with the states of
+the complete fit, and with the labels in brackets.
+"""
+    )
+    rows = []
+    n, T = (8 if quick else 40), 250
+    for seed in range(1 if quick else 3):
+        for spread in (1.0, 1.5):
+            rows.append(missing_simulated(n, T, spread, seed))
+    table(
+        ["simulated", "", "complete", "missing", "lost", "oracle", "missing", "lost"],
+        rows,
+    )
+    if DATA is None or quick:
+        return
+    y = load("mocap6")
+    X, lengths, labels = y["X"], np.diff(y["seq_start"]), y["label"]
+    complete = with_ids(X, lengths)
+    rng, rows = np.random.default_rng(0), []
+    holes = with_ids(np.where(rng.random(X.shape) < 0.3, np.nan, X), lengths)
+    for covariance_type in ("full", "diag"):
+        for K in (4, 8, 12):
+            params = skvi_params("gaussian", K, covariance_type, n_init=5)
+            make = VariationalHMM(**params, sequence=0, random_state=0, max_iter=1000)
+            whole = quietly(make.fit, complete)
+            states = whole.predict(complete, method="marginal")
+            known = whole.predict(holes, method="marginal")
+            fit = copy.deepcopy(make)
+            found = quietly(fit.fit, holes).predict(holes, method="marginal")
+            rows.append([f"{covariance_type} K={K}"])
+            rows[-1] += [f"({matched(labels, states):.3f})"]
+            rows[-1] += [
+                f"{matched(states, path):.3f} ({matched(labels, path):.3f})"
+                for path in (found, known)
+            ]
+    table(["mocap6", "complete", "fit to missing", "oracle, missing"], rows)
+
+
+def missing_simulated(n, T, spread, seed):
+    K, dim, stay, lengths = 4, 4, 0.9, [T] * n
+    rng = np.random.default_rng(seed)
+    z = chain(lengths, K, stay, rng)
+    centres = spread * rng.standard_normal((K, dim))
+    X = centres[z] + rng.standard_normal((len(z), dim))
+    holes = np.where(rng.random(X.shape) < 0.3, np.nan, X)
+    transmat = np.full((K, K), (1.0 - stay) / (K - 1))
+    np.fill_diagonal(transmat, stay)
+    row = []
+    for data in (X, holes):
+        A = with_ids(data, lengths)
+        model = VariationalHMM(n_components=K, sequence=0, random_state=0)
+        path = quietly(model.fit, A).predict(A, method="marginal")
+        row.append(matched(z, path))
+    for data in (X, holes):
+        log_b = -0.5 * np.nansum((data[:, None] - centres) ** 2, axis=2)
+        p = smoothed(np.full(K, 1.0 / K), transmat, log_b, lengths)
+        row.append(np.mean(p.argmax(axis=1) == z))
+    lost = [row[0] - row[1], row[2] - row[3]]
+    cells = [*row[:2], lost[0], *row[2:], lost[1]]
+    return [f"spread {spread:g}", f"seed {seed}", *(number(v, 3) for v in cells)]
+
+
+# %%
+# Memory
+# ------
+
+CHILD = """
+import sys, tracemalloc, warnings
+import numpy as np
+from skvi import VariationalHMM
+
+def resident(field):
+    try:
+        with open("/proc/self/status") as status:
+            line = [line for line in status if line.startswith(field)][0]
+        return 1024 * int(line.split()[1])
+    except OSError:
+        import resource
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+warnings.simplefilter("ignore")
+path, K, what, how, posterior = sys.argv[1:]
+X = np.load(path)
+model = VariationalHMM(
+    n_components=int(K), covariance_type="diag", posterior=posterior, random_state=0,
+    max_iter=2, tol=0.0,
+)
+model.fit(X[:2000])  # lazy imports and buffers, and where the iteration starts
+if what == "iteration":
+    model.set_params(warm_start=True, max_iter=1)
+else:
+    model.set_params(max_iter=10)
+if how == "resident":
+    before = resident("VmRSS")
+    model.fit(X)
+    print(resident("VmHWM") - before)
+else:
+    tracemalloc.start()
+    model.fit(X)
+    print(tracemalloc.get_traced_memory()[1])
+"""
+
+
+def memory(options):
+    T, K = (20_000, 5) if options.quick else (1_000_000, 10)
+    heading("Peak memory")
+    note(
+        f"""
+MB above what a fresh process has that holds the data ({T:,} steps, two features,
+diagonal covariances, {K} states) and has fitted something small. "resident": of the
+peak resident memory; "traced": of Python's tracemalloc. "iteration": fit(max_iter=1)
+from a given posterior (two passes over the data, the last looks at the bound);
+"fit": max_iter=10 from the default start. Bound: 3 * T * K * 8 bytes.
+"""
+    )
+    X, _ = simulate("gaussian", [T], K, dim=2)
+    limit, rows = 3 * T * K * 8, []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "X.npy"
+        np.save(path, X)
+        for posterior in POSTERIORS[:1] if options.quick else POSTERIORS:
+            for what in ("fit",) if options.quick else ("iteration", "fit"):
+                rows.append([posterior, what])
+                for how in ("resident",) if options.quick else ("resident", "traced"):
+                    command = [sys.executable, "-W", "ignore", "-c", CHILD]
+                    command += map(str, (path, K, what, how, posterior))
+                    threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+                    child = subprocess.run(
+                        command,
+                        capture_output=True,
+                        check=True,
+                        env=os.environ | threads,
+                    )
+                    used = int(child.stdout)
+                    rows[-1] += [f"{used / 1e6:.0f}", f"{used / limit:.2f}"]
+    header = ["posterior", "", "resident", "of the bound", "traced", "of the bound"]
+    table(header[: len(rows[0])], rows)
+    note(f"Bound: {limit / 1e6:.0f} MB.")
+
+
+# %%
+# Independent states
+# ------------------
+
+
+def structure(options):
+    quick = options.quick
+    heading("What independent states cost")
+    n = 5000
+    note(
+        f"""
+Two states that last ({n:,} steps, stays with probability 0.98), Gaussian with means -1
+and 1 and sd 2: whoever looks at single steps cannot tell them apart. "log loss":
+minus the mean log probability of the true state; "sure": share of steps with a
+probability above 0.99; "right": share of these with the right state. "oracle" knows
+the parameters. mean_field starts from where a chain's short runs lead, and keeps the
+states they found; what it loses is how sure one can be.
+"""
+    )
+    rows = []
+    for seed in range(1 if quick else 5):
+        rows += structure_rows(n, seed)
+    table(
+        ["seed", "posterior", "elbo_", "gap", "accuracy", "log loss", "sure", "right"],
+        rows,
+    )
+
+
+def structure_rows(n, seed, stay=0.98, sd=2.0):
+    rng = np.random.default_rng(seed)
+    z = chain([n], 2, stay, rng)
+    means = np.array([-1.0, 1.0])
+    X = (means[z] + sd * rng.standard_normal(n))[:, None]
+    transmat = np.array([[stay, 1.0 - stay], [1.0 - stay, stay]])
+    log_b = -0.5 * ((X - means) / sd) ** 2
+    rows, best = [], None
+    for name in (*POSTERIORS, "oracle"):
+        if name == "oracle":
+            elbo, p = np.nan, smoothed(np.full(2, 0.5), transmat, log_b, [n])
+        else:
+            model = VariationalHMM(n_components=2, posterior=name, random_state=0)
+            elbo = quietly(model.fit, X).elbo_
+            p = model.predict_proba(X)[:, np.argsort(model.means_[:, 0])]
+            best = elbo if best is None else best
+        chosen = p.argmax(axis=1)
+        loss = -np.mean(np.log(np.maximum(p[np.arange(n), z], 1e-300)))
+        sure = p.max(axis=1) > 0.99
+        right = np.mean(chosen[sure] == z[sure]) if sure.any() else np.nan
+        row = [number(elbo, 1), number(best - elbo, 1)]
+        row += [number(v, 3) for v in (np.mean(chosen == z), loss, sure.mean(), right)]
+        rows.append([seed, name, *row])
+    return rows
+
+
+# %%
+# The peers' own environment
+# --------------------------
+
+
+def in_throwaway_environment(arguments):
+    """Run this script with the peers, which are installed for it and removed after."""
+    with tempfile.TemporaryDirectory() as folder:
+        print(f"  Installing {' and '.join(PEERS)} in {folder}", flush=True)
+        venv.create(folder, with_pip=True)
+        scheme = {"base": folder, "platbase": folder}
+        own = Path(sysconfig.get_path("purelib", "venv", scheme))
+        here = sysconfig.get_path("purelib")
+        # What is installed here is there, too, after what the peers bring along.
+        (own / "outer.pth").write_text(f"import site; site.addsitedir({here!r})\n")
+        python = Path(sysconfig.get_path("scripts", "venv", scheme)) / "python"
+        install = [python, "-m", "pip", "install", "--quiet", *PEERS]
+        subprocess.run(install, check=True)
+        command = [python, __file__, *arguments]
+        return subprocess.run(command, check=False).returncode
+
+
+SECTIONS = {
+    "speed": speed,
+    "objective": objective,
+    "heldout": heldout,
+    "regimes": regimes,
+    "missing": missing,
+    "memory": memory,
+    "structure": structure,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Benchmark hidden Markov models.")
+    parser.add_argument("--quick", action="store_true", help="smaller and fewer runs")
+    parser.add_argument("--only", action="append", choices=sorted(SECTIONS))
+    parser.add_argument(
+        "--install-peers",
+        action="store_true",
+        help="install hmmlearn and dynamax in a temporary environment, and run there",
+    )
+    options = parser.parse_args()
+    if options.install_peers and not options.quick:
+        arguments = [a for a in sys.argv[1:] if a != "--install-peers"]
+        sys.exit(in_throwaway_environment(arguments))
+    start = time.perf_counter()
+    versions()
+    for name, section in SECTIONS.items():
+        if options.only is None or name in options.only:
+            began = time.perf_counter()
+            section(options)
+            print(f"  ({time.perf_counter() - began:.0f} s)", flush=True)
+    print(f"\nDone in {time.perf_counter() - start:.0f} s.")
+
+
+if __name__ == "__main__":
+    main()
