@@ -84,7 +84,7 @@ def smoothed(filtered, weights, sequences, out, n_jobs=None):
 
 
 class Pass(ABC):
-    """All stretches in one direction; ``begin`` is where a stretch takes a message."""
+    """All stretches in one direction."""
 
     def __init__(self, weights, sequences, out):
         self.weights, self.sequences, self.out = weights, sequences, out
