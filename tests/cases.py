@@ -1505,12 +1505,11 @@ def _hmm_cases():
     for kind, emissions in HMM_EMISSIONS.items():
         variants = {
             "two": ({"sequence": 2}, {}),
-            "one": ({}, {"lengths": (12,), "ids": False}),
             "missing": ({"sequence": 2}, {"lengths": (8, 6), "missing": True}),
-            "sticky": ({"sequence": 2, "stickiness": 3.0}, {}),
+            # one sequence, without a column that says so
             "three": (
-                {"sequence": 2, "n_components": 3},
-                {"lengths": (9, 5), "n_states": 3},
+                {"n_components": 3},
+                {"lengths": (14,), "n_states": 3, "ids": False},
             ),
             "single": (
                 {"sequence": 2, "n_components": 1},
@@ -1518,7 +1517,7 @@ def _hmm_cases():
             ),
             "explicit": ({"sequence": -1, **explicit_priors(kind)}, {}),
             "weights": (
-                {"sequence": 2, "sequence_weight": 3},
+                {"sequence": 2, "sequence_weight": 3, "stickiness": 3.0},
                 {"lengths": (5, 3, 6), "weights": (2, 0, 1)},
             ),
         }
