@@ -14,7 +14,7 @@ from skvi.distributions import Dirichlet, Gamma, Gaussian, Product
 from skvi.inference.acceleration import Anderson, OverRelaxation
 from skvi.inference.blocks import map_reduce, run_parallel
 from skvi.inference.drivers import Batch, Incremental, Stochastic, StochasticState
-from skvi.inference.engine import climb
+from skvi.inference.engine import Convergence, climb
 from skvi.inference.restarts import best_of
 from skvi.linalg import DiagonalPrecision
 from skvi.models.base import Model, Statistics
@@ -599,3 +599,20 @@ def test_blas_is_single_threaded_inside_parallel_threads_only():
 def test_blocks_run_in_threads_of_this_process():
     names = run_parallel(lambda _: threading.current_thread().name, range(4), 2)
     assert threading.main_thread().name not in names
+
+
+def test_falls_of_the_bound_end_a_run():
+    # Of the size of rounding in an ill-conditioned model: what is left cannot be seen.
+    convergence, path = Convergence(1e-6, 1e-3), [-1000.0]
+    reached = []
+    for _ in range(3):
+        for move in (1e-3, -1e-3):
+            path.append(path[-1] + move)
+            reached.append(convergence.reached(path, distance_left=1.0))
+    assert reached == [False] * 5 + [True]
+    # Falls that rounding does not explain are none of it.
+    convergence, path = Convergence(1e-6, 1e-3), [-1000.0]
+    for _ in range(5):
+        for move in (1.0, -1.0):
+            path.append(path[-1] + move)
+            assert not convergence.reached(path, distance_left=1.0)

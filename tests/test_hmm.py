@@ -1877,3 +1877,81 @@ def test_spikes_have_states():
         for K in (1, 2, 4)
     ]
     assert scores[0] + 0.1 < scores[1] < scores[2]
+
+
+# -- what a reader of the code might doubt ---------------------------------------------
+
+
+def test_a_callback_sees_a_whole_fit():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    seen = []
+
+    def look(fitted):
+        again = deepcopy(fitted).set_callbacks()
+        assert again.sample(3)[0].shape == (3, 2)
+        assert len(again.summary().names) == 2 + 4 + 4
+        assert again.forecast(X, 2).mean.shape == (1, 2, 2)
+        assert again.partial_fit(X).n_steps_seen_ == 120
+        seen.append(again)
+        return False
+
+    hmm(kind="full").set_callbacks(StopWhen(look)).fit(X)
+    assert seen
+
+
+def test_predictions_are_those_of_the_fit_whatever_is_set_later():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    model = hmm(kind="full").fit(X)
+    expected = model.predict_proba(X), model.score_samples(X)
+    model.set_params(
+        covariance_type="diag", emissions="gaussian", mean_prior=[9.0, 9.0]
+    )
+    np.testing.assert_array_equal(model.predict_proba(X), expected[0])
+    np.testing.assert_array_equal(model.score_samples(X), expected[1])
+    with pytest.raises(ValueError, match="covariance_type='diag' \\(was 'full'\\)"):
+        model.set_params(warm_start=True, mean_prior=None).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "message"),
+    [
+        ("bernoulli", {"probability_prior": 1e30}, "probability_prior"),
+        ("categorical", {"probability_prior": 1e-300}, "probability_prior"),
+        ("diag", {"stickiness": 1e308}, "stickiness"),
+        ("diag", {"transmat_prior": 1e12}, "transmat_prior"),
+        ("diag", {"startprob_prior": [1.0, -1.0]}, "startprob_prior"),
+        ("diag", {"mean_prior": [1e300, 0.0]}, "priors"),
+    ],
+)
+def test_priors_that_would_cost_the_bound_its_digits(kind, params, message):
+    X = np.random.default_rng(0).integers(2, size=(60, 2)).astype(float)
+    with warnings.catch_warnings(), pytest.raises(ValueError, match=message):
+        warnings.simplefilter("ignore")
+        hmm(kind=kind, **params).fit(X)
+
+
+@pytest.mark.parametrize("size", [1e3, 1e8, 1e17])
+def test_quantiles_of_large_counts_are_those_of_draws(size):
+    rng = np.random.default_rng(0)
+    states = np.repeat(rng.integers(2, size=60), 10)
+    X = np.floor((1.0 + states) * size * rng.uniform(0.9, 1.1, 600))[:, None]
+    law = hmm(kind="poisson").fit(X).forecast(X, 10)
+    levels = [0.25, 0.9]
+    draws = law.sample(20_000, random_state=0)[:, 0, -1, 0]
+    found = law.quantile(levels)[0, -1, 0]
+    for level, value in zip(levels, found):
+        assert np.mean(draws < value) - 0.02 < level < np.mean(draws <= value) + 0.02
+
+
+def test_score_of_sequences_without_weight_names_the_parameter():
+    X = np.c_[np.random.default_rng(0).normal(size=(20, 1)), np.ones(20)]
+    model = hmm(kind="diag", sequence_weight=1).fit(X)
+    with pytest.raises(ValueError, match="sequence_weight"):
+        model.score(X * [1.0, 0.0])
+
+
+def test_messages_of_weights_that_are_no_numbers_end():
+    sequences = Sequences([0, 1_000])
+    weights = ChainWeights(np.zeros(2), np.full((2, 2), np.nan))
+    forward, _ = filtered(np.zeros((2, 1_000)), weights, sequences)
+    assert np.isnan(forward[:, -1]).all()

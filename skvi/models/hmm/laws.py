@@ -12,7 +12,7 @@ from scipy import special, stats
 from skvi.distributions import LocationScaleMixture, StudentMixture
 
 LARGE_COUNT = 1e9  # on average, beyond which counts are taken as continuous
-LARGEST_RATE = 1e15  # beyond, counts are drawn as numbers
+LARGEST_RATE = 1e15  # beyond, counts are drawn from a normal law
 
 
 class StepLaw(ABC):
@@ -137,9 +137,10 @@ class PoissonLaw(CountLaw):
 
 
 def _poisson(rates, rng):
-    """Draws; where rates are beyond what fits an integer, the rates themselves."""
+    """Draws; where rates are beyond what fits an integer, those of the normal law."""
     draws = rng.poisson(np.minimum(rates, LARGEST_RATE)).astype(np.float64)
-    return np.where(rates < LARGEST_RATE, draws, rates)
+    normal = rates + np.sqrt(rates) * rng.standard_normal(rates.shape)
+    return np.where(rates < LARGEST_RATE, draws, normal)
 
 
 class BernoulliLaw(CountLaw):
