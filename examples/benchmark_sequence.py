@@ -1,25 +1,29 @@
 """
-Benchmark: hidden Markov models
-===============================
+Benchmark: hidden Markov models and linear dynamical systems
+============================================================
 
 ``VariationalHMM`` beside hmmlearn (EM and variational Bayes, both of its
 implementations) and dynamax (EM, compiled): time of an iteration, time to the same
 likelihood, held-out density, and what the fits find in real series; then missing
-entries, memory, and what independent states (``posterior="mean_field"``) cost. Every
-table says what it compares.
+entries, memory, and what independent states (``posterior="mean_field"``) cost.
+
+``VariationalLinearDynamicalSystem`` beside statsmodels, simdkalman, pykalman and
+dynamax: time of smoothing and of learning, missing data, counts, neurons that predict
+each other, and the variances of a local level. Every table says what it compares.
 
 .. code-block:: sh
 
-    python examples/benchmark_sequence.py            # most of an hour
+    python examples/benchmark_sequence.py            # an hour
     python examples/benchmark_sequence.py --quick    # smaller, without peers: seconds
     python examples/benchmark_sequence.py --install-peers --only speed --only heldout
 
-hmmlearn and dynamax take part if they are installed. ``--install-peers`` installs them
+The other packages take part if they are installed. ``--install-peers`` installs them
 in a temporary environment, runs the benchmark there and removes it again; nothing else
 changes on the machine. With the environment variable ``SKVI_DATA`` set to a folder that
 holds ``timeseries/mocap6.npz`` and its like, real series take part.
 
-All times are of one process on one thread, of runs in alternation.
+All times are of one process on one thread, of runs in alternation, but for those of two
+workers.
 """
 
 import argparse
@@ -46,17 +50,18 @@ import numpy as np
 import scipy
 import sklearn
 from scipy.optimize import linear_sum_assignment
+from scipy.special import gammaln, logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, confusion_matrix
 from sklearn.model_selection import GroupKFold
 from threadpoolctl import threadpool_limits
 
 import skvi
-from skvi import VariationalHMM, sequence_ids
+from skvi import VariationalHMM, VariationalLinearDynamicalSystem, sequence_ids
 from skvi.callbacks import StopWhen
 
 DATA = os.environ.get("SKVI_DATA")
-PEERS = ("hmmlearn", "dynamax")
+PEERS = ("hmmlearn", "dynamax", "statsmodels", "simdkalman", "pykalman")
 POSTERIORS = ("structured", "mean_field")
 
 
@@ -341,10 +346,15 @@ def timed_skvi(kind, X, lengths, n_states, covariance_type):
     A = with_ids(X, lengths)
     first = VariationalHMM(**params, sequence=0, max_iter=1, tol=0.0, random_state=0)
     quietly(first.fit, A[:500])
+    return warm_runs(first, A)
+
+
+def warm_runs(first, X):
+    """Runs that go on from a fit."""
 
     def run(n):
         model = copy.deepcopy(first).set_params(warm_start=True, max_iter=n)
-        clock = clocked(lambda: quietly(model.fit, A))
+        clock = clocked(lambda: quietly(model.fit, X))
         return clock, model.n_iter_
 
     return run
@@ -413,7 +423,11 @@ def timed_dynamax(kind, X, lengths, n_states, covariance_type, start, double):
         data = as_array(X, dtype)
         if len(lengths) > 1:
             data = data.reshape(len(lengths), lengths[0], -1)
-    compiled = {}
+    return compiled_em(model, params, props, data, double)
+
+
+def compiled_em(model, params, props, data, double):
+    jax, compiled = import_module("jax"), {}
 
     def run(n):
         # fit_em compiles anew in each call; compiled from outside it does not.
@@ -1190,6 +1204,698 @@ def structure_rows(n, seed, stay=0.98, sd=2.0):
 
 
 # %%
+# Linear dynamical systems: the smoother
+# --------------------------------------
+
+SYSTEM_SIZES = ((1, 1), (5, 50), (10, 50))
+
+
+def linear_system(K, dim, observations="gaussian", spread=1.0, seed=0):
+    """Parameters as the constructor takes them: states that turn, and fade slowly.
+
+    They move outputs (for counts: log rates) with the sd ``spread``.
+    """
+    rng = np.random.default_rng(seed)
+    turn = 0.3 * rng.standard_normal((K, K))
+    variance = 1.0 / (1.0 - 0.97**2)  # of the states, in the long run
+    scale = spread / np.sqrt(K * variance)
+    given = {
+        "transition_matrix": 0.97 * scipy.linalg.expm(turn - turn.T),
+        "observation_matrix": rng.normal(scale=scale, size=(dim, K)),
+        "intercept": rng.normal(-1.0, 0.5, size=dim),
+        "initial_mean": np.zeros(K),
+        "initial_covariance": variance * np.eye(K),
+    }
+    if observations == "gaussian":
+        given["noise_variance"] = rng.uniform(0.5, 1.5, size=dim)
+    return given
+
+
+def simulate_linear(given, T, seed=1):
+    """(X, states) of a system; counts where no noise variance is given."""
+    rng = np.random.default_rng(seed)
+    A, C = given["transition_matrix"], given["observation_matrix"]
+    states = rng.standard_normal((T, len(A)))
+    states[0] = np.linalg.cholesky(given["initial_covariance"]) @ states[0]
+    for t in range(1, T):
+        states[t] += A @ states[t - 1]
+    eta = states @ C.T + given["intercept"]
+    if "noise_variance" not in given:
+        return rng.poisson(np.exp(eta)).astype(float), states
+    noise = np.sqrt(given["noise_variance"]) * rng.standard_normal(eta.shape)
+    return eta + noise, states
+
+
+def known_system(given, **params):
+    K = len(given["transition_matrix"])
+    return VariationalLinearDynamicalSystem(K, **given, **params)
+
+
+# Smoothers: (call, read) with read(call()) the means, covariances and covariances of
+# neighbours, (T - 1, K, K), of a state and the next.
+
+
+def skvi_smoothers(given, X):
+    model = known_system(given)
+    smooth = copy.deepcopy(model).fit(X).smooth
+    return {
+        "skvi fit": (
+            lambda: model.fit(X),
+            lambda m: (m.states_, m.states_covariance_, m.lagged_states_covariance_),
+        ),
+        "skvi smooth": (lambda: smooth(X, return_cov=True), lambda found: found),
+    }
+
+
+def statsmodels_smoother(given, X, option=None):
+    kalman = import_module("statsmodels.tsa.statespace.kalman_smoother")
+    K, dim = len(given["transition_matrix"]), X.shape[1]
+    model = kalman.KalmanSmoother(k_endog=dim, k_states=K, k_posdef=K)
+    model.bind(X - given["intercept"])  # collapsing takes no intercept
+    model["transition"] = given["transition_matrix"]
+    model["selection"] = model["state_cov"] = np.eye(K)
+    model["design"] = given["observation_matrix"]
+    model["obs_cov"] = np.diag(given["noise_variance"])
+    model.initialize_known(given["initial_mean"], given["initial_covariance"])
+    wanted = ("SMOOTHER_STATE", "SMOOTHER_STATE_COV", "SMOOTHER_STATE_AUTOCOV")
+    model.smoother_output = sum(getattr(kalman, name) for name in wanted)
+    if option is not None:
+        setattr(model, f"filter_{option}", True)
+
+    def read(found):
+        lagged = found.smoothed_state_autocov[..., :-1]
+        return found.smoothed_state.T, found.smoothed_state_cov.T, lagged.T
+
+    return model.smooth, read
+
+
+def simdkalman_smoother(given, X):
+    filters = import_module("simdkalman")
+    A = given["transition_matrix"]
+    model = filters.KalmanFilter(
+        state_transition=A,
+        process_noise=np.eye(len(A)),
+        observation_model=given["observation_matrix"],
+        observation_noise=np.diag(given["noise_variance"]),
+    )
+
+    def call():
+        return model.compute(
+            (X - given["intercept"])[None],
+            0,
+            given["initial_mean"][:, None],
+            given["initial_covariance"],
+            observations=False,
+            gains=True,  # with these come the covariances of neighbours
+        )
+
+    def read(found):
+        states, lagged = found.smoothed.states, found.pairwise_covariances[0, :-1]
+        return states.mean[0], states.cov[0], lagged.transpose(0, 2, 1)
+
+    return call, read
+
+
+def dynamax_system(given, double, full):
+    """(model, parameters, their properties), noise as a matrix or as variances."""
+    jax = import_module("jax")
+    systems = import_module("dynamax.linear_gaussian_ssm")
+    dim, K = given["observation_matrix"].shape
+    noise = given["noise_variance"]
+    f = jax.numpy.float64 if double else jax.numpy.float32
+    values = {
+        "initial_mean": given["initial_mean"],
+        "initial_covariance": given["initial_covariance"],
+        "dynamics_weights": given["transition_matrix"],
+        "dynamics_bias": np.zeros(K),
+        "dynamics_covariance": np.eye(K),
+        "emission_weights": given["observation_matrix"],
+        "emission_bias": given["intercept"],
+        "emission_covariance": np.diag(noise) if full else noise,
+    }
+    values = {name: jax.numpy.asarray(value, f) for name, value in values.items()}
+    model = systems.LinearGaussianSSM(K, dim)
+    return model, *model.initialize(**values)
+
+
+def dynamax_smoother(given, X, double):
+    jax = import_module("jax")
+    systems = import_module("dynamax.linear_gaussian_ssm")
+    with jax.enable_x64(double):
+        # The faster of its two forms.
+        full = X.shape[1] <= len(given["transition_matrix"])
+        _, params, _ = dynamax_system(given, double, full)
+        data = jax.numpy.asarray(X, params.initial.mean.dtype)
+        smooth = jax.jit(systems.lgssm_smoother)
+
+    def call():
+        with jax.enable_x64(double):
+            return jax.block_until_ready(smooth(params, data))
+
+    def read(found):
+        m, V = np.asarray(found.smoothed_means), np.asarray(found.smoothed_covariances)
+        products = m[:-1, :, None] * m[1:, None]
+        return m, V, np.asarray(found.smoothed_cross_covariances) - products
+
+    return call, read
+
+
+def statsmodels_options(given, X):
+    names = [None, "univariate"]
+    if X.shape[1] > len(given["transition_matrix"]):
+        names.append("collapsed")
+    return {
+        f"statsmodels {name or ''}".strip(): statsmodels_smoother(given, X, name)
+        for name in names
+    }
+
+
+def smoothers(given, X):
+    contenders = skvi_smoothers(given, X)
+    if installed("statsmodels"):
+        contenders |= statsmodels_options(given, X)
+    if installed("simdkalman"):
+        contenders["simdkalman"] = simdkalman_smoother(given, X)
+    if installed("dynamax"):
+        for bits in (32, 64):
+            contenders[f"dynamax {bits}"] = dynamax_smoother(given, X, bits == 64)
+    return contenders
+
+
+def alternated(calls, repeats):
+    """({name: what it gave}, {name: best seconds}) after a first call of each."""
+    results = {name: call() for name, call in calls.items()}
+    clocks = dict.fromkeys(calls, np.inf)
+    for _ in range(repeats):
+        for name, call in calls.items():
+            clocks[name] = min(clocks[name], clocked(call))
+    return results, clocks
+
+
+def disagreement(found, reference):
+    """The largest difference of two smoothers, in the units of the state's sd."""
+    sd = np.sqrt(np.diagonal(reference[1], axis1=1, axis2=2))
+    units = (sd, sd[:, :, None] * sd[:, None], sd[:-1, :, None] * sd[1:, None])
+    return max(
+        float(np.abs((a - b) / unit).max())
+        for a, b, unit in zip(found, reference, units)
+    )
+
+
+def raced(races, repeats):
+    """(best seconds, disagreement with the first) of {race: contenders}; all agree."""
+    pairs = {
+        (r, name): pair for r, names in races.items() for name, pair in names.items()
+    }
+    calls = {key: call for key, (call, _) in pairs.items()}
+    with threadpool_limits(1):
+        results, best = alternated(calls, repeats)
+    clocks, errors = {}, {}
+    for race, names in races.items():
+        clocks[race] = {name: best[race, name] for name in names}
+        found = {name: pairs[race, name][1](results[race, name]) for name in names}
+        first = next(iter(found.values()))
+        errors[race] = {name: disagreement(f, first) for name, f in found.items()}
+        for name, error in errors[race].items():
+            assert error < (1e-2 if name.endswith("32") else 1e-5), (race, name, error)
+    return clocks, errors
+
+
+def fastest(clocks, start):
+    return min((v for k, v in clocks.items() if k.startswith(start)), default=np.nan)
+
+
+def lds_speed(options):
+    T, repeats = (1000, 2) if options.quick else (10_000, 7)
+    heading("Linear dynamical systems: smoothing with known parameters")
+    note(
+        f"""
+Milliseconds on one core, the best of {repeats} runs in alternation, for means,
+covariances and covariances of neighbouring states of {T:,} steps. "fit" of skvi, which
+also computes the bound (here the log likelihood), from the data to fitted attributes;
+"smooth" leaves the covariances of neighbours out. statsmodels: the faster of its
+options (conventional, univariate and, with more outputs than states, collapsed).
+dynamax: compiled beforehand, in 32 and 64 bits. skvi computes in 64. "differs": the
+largest difference of a mean or covariance to skvi's, in sds of the state.
+"""
+    )
+    peers = ("statsmodels", "simdkalman", "dynamax 32", "dynamax 64")
+    release, clocks, ratios, apart = pinned(), [], [], []
+    for K, dim in SYSTEM_SIZES:
+        given = linear_system(K, dim)
+        X, _ = simulate_linear(given, T)
+        label = f"d={K}, {dim} outputs"
+        found, errors = (
+            out[label] for out in raced({label: smoothers(given, X)}, repeats)
+        )
+        row = [fastest(found, name) for name in ("skvi fit", "skvi smooth", *peers)]
+        clocks.append([label, *map(milliseconds, row)])
+        ratios.append([label, *(times(value / row[0]) for value in row[2:])])
+        apart.append([label, *(f"{errors.get(name, np.nan):.0e}" for name in peers)])
+    release()
+    table(["ms", "fit", "smooth", *peers], clocks)
+    if any(map(installed, PEERS[1:4])):
+        note("How many times as long as skvi's fit:")
+        table(["", *peers], ratios)
+        table(["differs by", *peers], apart)
+
+
+def lds_missing(options):
+    T, repeats = (1000, 2) if options.quick else (10_000, 5)
+    heading("Linear dynamical systems: missing data")
+    note(
+        f"""
+Milliseconds as before, {T:,} steps, when nothing, a tenth of the entries or a tenth of
+the steps is missing, and how many times as long as complete data; statsmodels with its
+fastest option beside it.
+"""
+    )
+    rng, release, rows = np.random.default_rng(0), pinned(), []
+    for K, dim in SYSTEM_SIZES:
+        given = linear_system(K, dim)
+        X, _ = simulate_linear(given, T)
+        cases = {
+            "complete": X,
+            "entries": np.where(rng.random(X.shape) < 0.1, np.nan, X),
+            "steps": np.where(rng.random((T, 1)) < 0.1, np.nan, X),
+        }
+        races = {}
+        for case, data in cases.items():
+            races[case] = {"skvi": skvi_smoothers(given, data)["skvi fit"]}
+            if installed("statsmodels"):
+                peer = statsmodels_smoother(
+                    given, data, "collapsed" if dim > K else None
+                )
+                races[case]["peer"] = peer
+        found, _ = raced(races, repeats)
+        ours = {case: clocks["skvi"] for case, clocks in found.items()}
+        theirs = [clocks.get("peer", np.nan) for clocks in found.values()]
+        rows.append([f"d={K}, {dim} outputs", *map(milliseconds, ours.values())])
+        rows[-1] += [times(ours[c] / ours["complete"]) for c in ("entries", "steps")]
+        rows[-1] += map(milliseconds, theirs)
+    release()
+    header = ["", "complete", "entries", "steps", "ratio", "ratio"]
+    table([*header, *(f"statsmodels {case}" for case in cases)], rows)
+
+
+# %%
+# Linear dynamical systems: learning
+# ----------------------------------
+
+
+def timed_learning(X, K):
+    """By warm starts, as with hidden Markov models."""
+    first = VariationalLinearDynamicalSystem(K, max_iter=1, tol=0.0, random_state=0)
+    quietly(first.fit, X[:500])
+    return warm_runs(first, X)
+
+
+def timed_pykalman(given, X):
+    filters = import_module("pykalman")
+    A = given["transition_matrix"]
+
+    def run(n):
+        model = filters.KalmanFilter(
+            transition_matrices=A,
+            observation_matrices=given["observation_matrix"],
+            transition_covariance=np.eye(len(A)),
+            observation_covariance=np.diag(given["noise_variance"]),
+            transition_offsets=np.zeros(len(A)),
+            observation_offsets=given["intercept"],
+            initial_state_mean=given["initial_mean"],
+            initial_state_covariance=given["initial_covariance"],
+        )
+        return clocked(lambda: model.em(X, n_iter=n, em_vars="all")), n
+
+    return run
+
+
+def lds_learning(options):
+    T, repeats, budget = (500, 1, 0.02) if options.quick else (10_000, 5, 2.0)
+    K, dim = 10, 50
+    heading("Linear dynamical systems: time of an iteration of learning")
+    note(
+        f"""
+All parameters learnt, d={K}, {dim} outputs, {T:,} steps, as with hidden Markov models:
+the time of a long run minus that of a short one. skvi from the posterior of the first
+500 steps; dynamax (EM, compiled beforehand) and pykalman (EM; a single iteration, timed
+once) from the true values. skvi learns distributions of the parameters and their
+relevances, the others values.
+"""
+    )
+    given = linear_system(K, dim)
+    X, _ = simulate_linear(given, T)
+    contenders = {"skvi": timed_learning(X, K)}
+    if installed("dynamax"):
+        jax = import_module("jax")
+        for name, double in zip(SYSTEMS[4:], (False, True)):
+            with jax.enable_x64(double):
+                system = dynamax_system(given, double, True)
+                data = jax.numpy.asarray(X, system[1].initial.mean.dtype)
+            contenders[name] = compiled_em(*system, data, double)
+    release = pinned()
+    with threadpool_limits(1):
+        timers = {n: Timed(run).plan(budget) for n, run in contenders.items()}
+        for _ in range(repeats):
+            for timer in timers.values():
+                timer.measure()
+        found = {name: timer.iteration for name, timer in timers.items()}
+        if installed("pykalman"):
+            found["pykalman"], _ = timed_pykalman(given, X)(1)
+    release()
+    rows = [[n, milliseconds(t), times(t / found["skvi"])] for n, t in found.items()]
+    table(["", "ms an iteration", "to skvi"], rows)
+
+
+# %%
+# Linear dynamical systems: counts
+# --------------------------------
+
+
+def log_mean_poisson(y, mean, variance, n_nodes=20):
+    """Log of the Poisson density of counts, averaged over Gaussian log rates."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(n_nodes)
+    eta = mean[:, None] + np.sqrt(variance)[:, None] * nodes
+    log_p = y[:, None] * eta - np.exp(eta) - gammaln(y + 1.0)[:, None]
+    return logsumexp(log_p, axis=1, b=weights / weights.sum())
+
+
+def dynamax_count_smoothers(given, X, double=True):
+    """{name: call} of dynamax's Gaussian smoothers with moments of counts."""
+    jax = import_module("jax")
+    systems = import_module("dynamax.generalized_gaussian_ssm")
+    np_, seen = jax.numpy, np.isfinite(X)
+    with jax.enable_x64(double):
+        value = {name: np_.asarray(array) for name, array in given.items()}
+        data = np_.asarray(np.where(seen, X, 0.0))
+        mask = np_.asarray(seen.astype(float))
+        C, d = value["observation_matrix"], value["intercept"]
+        # A missing count is always zero with variance one: it says nothing.
+        params = systems.ParamsGGSSM(
+            initial_mean=value["initial_mean"],
+            initial_covariance=value["initial_covariance"],
+            dynamics_function=lambda x, u: value["transition_matrix"] @ x,
+            dynamics_covariance=np_.eye(C.shape[1]),
+            emission_mean_function=lambda x, u: u * np_.exp(C @ x + d),
+            emission_cov_function=lambda x, u: np_.diag(
+                u * np_.exp(C @ x + d) + 1.0 - u
+            ),
+        )
+
+    def caller(moments):
+        smooth = jax.jit(
+            lambda y, u: systems.conditional_moments_gaussian_smoother(
+                params, moments, y, inputs=u
+            )
+        )
+
+        def call():
+            with jax.enable_x64(double):
+                found = jax.block_until_ready(smooth(data, mask))
+            m, V = found.smoothed_means, found.smoothed_covariances
+            return np.asarray(m), np.asarray(V)
+
+        return call
+
+    return {
+        "dynamax, extended Kalman": caller(systems.EKFIntegrals()),
+        "dynamax, unscented Kalman": caller(systems.UKFIntegrals()),
+    }
+
+
+def lds_poisson(options):
+    quick = options.quick
+    T, K, repeats = (300, 2, 1) if quick else (10_000, 5, 3)
+    heading("Linear dynamical systems: counts, with known parameters")
+    note(
+        f"""
+{K} states, {T:,} steps, parameters known; log rates move with the sd "spread". Seconds
+of a fit to complete counts with one and two workers (best of {repeats}; dynamax: its
+smoother, compiled beforehand, in 64 bits), "rmse" of the means of the states, coverage
+of their 90 % intervals, and, fitted to the same counts with a fifth of the entries
+missing at random, log density of the counts left out, in nats a count: the Poisson
+density averaged over the log rates' smoothed distribution, computed by one function for
+all. "below": how much lower than the first row's, and its standard error. "oracle"
+knows the states.
+"""
+    )
+    header = ["", "", "1 worker", "2 workers", "rmse", "coverage"]
+    rows = []
+    for dim, spread in ((20, 0.7),) if quick else ((100, 0.7), (20, 1.4)):
+        label = f"{dim} neurons, spread {spread:g}"
+        rows += [[label, *row] for row in count_rows(T, K, dim, spread, repeats, quick)]
+    table([*header, "log density", "below", "error"], rows)
+
+
+def count_rows(T, K, dim, spread, repeats, quick):
+    given = linear_system(K, dim, "poisson", spread)
+    X, states = simulate_linear(given, T)
+    out = np.random.default_rng(2).random(X.shape) < 0.2
+    holes = np.where(out, np.nan, X)
+
+    def densities(mean, cov):
+        C = given["observation_matrix"]
+        log_rate = mean @ C.T + given["intercept"]
+        variance = np.einsum("tjk,sj,sk->ts", cov, C, C, optimize=True)
+        return log_mean_poisson(X[out], log_rate[out], variance[out])
+
+    def smoother(X, posterior, n_jobs=1):
+        def call():
+            model = known_system(
+                given, observations="poisson", posterior=posterior, n_jobs=n_jobs
+            )
+            model.fit(X)
+            return model.states_, model.states_covariance_
+
+        return call
+
+    calls, held_in = {}, {}
+    for posterior in POSTERIORS:
+        name = f"skvi {posterior}"
+        held_in[name] = smoother(holes, posterior)
+        calls |= {(name, n): smoother(X, posterior, n) for n in (1, 2)}
+    if installed("dynamax") and not quick:
+        held_in |= dynamax_count_smoothers(given, holes)
+        peers = dynamax_count_smoothers(given, X)
+        calls |= {(name, 1): call for name, call in peers.items()}
+    rows, best = [], None
+    with threadpool_limits(1):
+        results, clocks = alternated(calls, repeats)
+        for name, call in held_in.items():
+            (m, V), found = results[name, 1], densities(*call())
+            sd = np.sqrt(np.diagonal(V, axis1=1, axis2=2))
+            inside = np.abs(states - m) < 1.6448536 * sd
+            rows.append([name, seconds(clocks[name, 1])])
+            rows[-1] += [seconds(clocks.get((name, 2), np.nan))]
+            rows[-1] += [number(np.sqrt(np.mean((m - states) ** 2)))]
+            best = found if best is None else best
+            rows[-1] += [number(inside.mean(), 3), *density_cells(found, best)]
+    found = densities(states, np.zeros((T, K, K)))
+    return [*rows, ["oracle", *"----", *density_cells(found, best)]]
+
+
+def density_cells(found, best):
+    below = best - found
+    error = below.std() / np.sqrt(len(below))
+    return [number(found.mean(), 5), number(below.mean(), 5), number(error, 5)]
+
+
+# %%
+# Neurons that help each other
+# ----------------------------
+
+
+def kernel_rates(counts, ids, width, strength):
+    """Rates of each neuron from its own counts, by a Gaussian kernel.
+
+    Missing counts have no weight; a neuron's mean has that of ``strength`` steps. With
+    ids (n_steps, n_neurons), rates are from the counts of other ids only.
+    """
+    seen = np.isfinite(counts)
+    y, t = np.where(seen, counts, 0.0), np.arange(len(counts))
+    kernel = np.exp(-0.5 * ((t[:, None] - t) / width) ** 2)
+    total, weight = kernel @ y, kernel @ seen
+    if ids is not None:
+        for k in np.unique(ids):
+            own = ids == k
+            total -= np.where(own, kernel @ (own * y), 0.0)
+            weight -= np.where(own, kernel @ (own & seen), 0.0)
+    mean = (y.sum(axis=0) + 0.5) / seen.sum(axis=0)
+    return (total + strength * mean) / (weight + strength)
+
+
+def log_poisson(y, rate):
+    return y * np.log(rate) - rate - gammaln(y + 1.0)
+
+
+def best_kernels(counts, holes, ids):
+    """{name: rates}: of the constant, and of the best kernels by two standards."""
+    grid = [(w, s) for w in 2.0 ** np.arange(7) for s in 3.0 ** np.arange(7)]
+    out, seen = np.isnan(holes), np.isfinite(holes)
+    rates = [kernel_rates(holes, None, *point) for point in grid]
+    found = [log_poisson(counts, rate)[out].sum() for rate in rates]
+    # The same from the counts that are given, one stretch of a neuron after another.
+    again = [
+        log_poisson(counts, kernel_rates(holes, ids, *point))[seen].sum()
+        for point in grid
+    ]
+    return {
+        "constant rate": kernel_rates(holes, None, 1e9, 1e9),
+        "kernel, best on the answer": rates[int(np.argmax(found))],
+        "kernel, best on the rest": rates[int(np.argmax(again))],
+    }
+
+
+def lds_mcmaze(options):
+    quick = options.quick
+    heading("Held-out stretches of neurons")
+    if DATA is None:
+        print("  Left out: SKVI_DATA is not set.")
+        return
+    counts = load("mcmaze_trial748")["counts"].astype(float)
+    counts = counts[:, counts.sum(axis=0) > 0]
+    if quick:
+        counts = counts[:, np.argsort(-counts.sum(axis=0))[:20]]
+    sizes = (2,) if quick else (1, 2, 3)
+    lengths, folds = ((40,), 1) if quick else ((10, 40), 4)
+    T, n_neurons = counts.shape
+    note(
+        f"""
+One reach of a monkey: {n_neurons} neurons, {T} bins of 20 ms, {counts.sum():.0f}
+spikes. In each of {folds} fold(s), stretches of 10 or 40 bins of every neuron are
+missing, a quarter of the counts, and other neurons' counts at that time are given.
+Rates are predicted by the system, or from each neuron's own counts alone: its mean, and
+Gaussian kernels whose width and shrinkage to the mean are the best for all neurons on
+the very counts to be predicted, or on the counts given when their stretches are left
+out one after another. Poisson log density of the held-out counts at the rates, above
+that of the constant rate. "against": the best kernel on the answer; "worst": in a
+single fold. d*: the size with the best bound in each fold. At most 100 iterations.
+"""
+    )
+    rows = []
+    for length in lengths:
+        found, spikes = {}, []
+        for fold in range(folds):
+            group = np.random.default_rng(0).permutation(n_neurons) % 4
+            ids = (np.arange(T) // length)[:, None] + 0 * group
+            out = (ids + group) % 4 == fold
+            holes = np.where(out, np.nan, counts)
+            rates = best_kernels(counts, holes, ids)
+            for posterior in POSTERIORS:
+                models = [
+                    VariationalLinearDynamicalSystem(
+                        K,
+                        observations="poisson",
+                        posterior=posterior,
+                        max_iter=3 if quick else 100,
+                        tol=1e-5,
+                        random_state=0,
+                    )
+                    for K in sizes
+                ]
+                fits = [quietly(model.fit, holes) for model in models]
+                for K, fit in zip(sizes, fits):
+                    rates[f"skvi {posterior}, d={K}"] = fit.predict(holes)
+                best = max(range(len(fits)), key=lambda k: fits[k].elbo_)
+                name = f"skvi {posterior}, d={sizes[best]}"
+                rates[f"skvi {posterior}, d*"] = rates[name]
+            for name, rate in rates.items():
+                value = log_poisson(counts, rate)[out].sum()
+                found.setdefault(name, []).append(value)
+            spikes.append(counts[out].sum())
+        base = np.array(found["constant rate"])
+        kernel = np.array(found["kernel, best on the answer"])
+        for name, values in found.items():
+            gain, against = np.array(values) - base, np.array(values) - kernel
+            rows.append([f"{length} bins", name])
+            rows[-1] += [number(gain.sum() / np.sum(spikes), 4, "+")]
+            rows[-1] += [number(4 * gain.sum() / folds / counts.size, 5, "+")]
+            rows[-1] += [number(against.sum() / np.sum(spikes), 4, "+")]
+            rows[-1] += [number((against / spikes).min(), 4, "+")]
+    header = ["stretches", "", "nats a spike", "nats a count", "against", "worst"]
+    table(header, rows)
+
+
+# %%
+# Variances of a local level
+# --------------------------
+
+
+def local_level_likelihood(y, level, noise, mean, variance):
+    """Log likelihoods at arrays of variances, by the Kalman filter."""
+    total = np.zeros(np.broadcast(level, noise).shape)
+    for value in y:
+        spread, error = variance + noise, value - mean
+        total -= 0.5 * (np.log(2.0 * np.pi * spread) + error**2 / spread)
+        mean = mean + variance / spread * error
+        variance = variance * noise / spread + level
+    return total
+
+
+PRIORS = ("state_prior", "noise_prior")
+
+
+def exact_variances(model, y, n=300):
+    """Sds of the log variances of level and noise, integrated on a grid."""
+    laws = model.state_prior_["level"], model.noise_prior_
+    priors = np.array([[float(np.ravel(value)[0]) for value in law] for law in laws])
+    # The likelihood does not end a small level variance; only its prior does.
+    top = max(0.0, np.log(1.0 / priors[0, 1]) + 4.0)
+    level = np.linspace(-14.0, top, int(n * (top + 14.0) / 14.0))[:, None]
+    noise = np.linspace(-12.0, -8.0, n // 3)
+    start = float(np.ravel(model.initial_mean_)[0])
+    spread = float(np.ravel(model.initial_covariance_)[0])
+    log_p = local_level_likelihood(y, np.exp(-level), np.exp(-noise), start, spread)
+    for u, (shape, rate) in zip((level, noise), priors):
+        log_p = log_p + shape * u - rate * np.exp(u)
+    p = np.exp(log_p - log_p.max())
+    p /= p.sum()
+    return [np.sqrt((p * u**2).sum() - (p * u).sum() ** 2) for u in (level, noise)]
+
+
+def lds_variances(options):
+    heading("The Nile: variances of level and noise")
+    if DATA is None:
+        print("  Left out: SKVI_DATA is not set.")
+        return
+    note(
+        """
+One over the expected precision, and the sd of the log variance, of the level's steps
+and of the noise: maximum likelihood (statsmodels), and fits of the local level under
+Gamma(eps, eps) priors of the precisions (units of the data) and the default. "exact":
+the posterior with the same priors on a grid.
+"""
+    )
+    y, rows = load("nile")["y"].astype(float), []
+    if installed("statsmodels"):
+        structural = import_module("statsmodels.tsa.statespace.structural")
+        fit = structural.UnobservedComponents(y, "llevel").fit(disp=False)
+        noise, level = fit.params
+        rows.append(["maximum likelihood", "", number(level, 0), number(noise, 0)])
+        rows[-1] += ["", ""]
+    for eps in (None, 1e-2) if options.quick else (None, 1e-2, 1e-4, 1e-8):
+        priors = {} if eps is None else dict.fromkeys(PRIORS, (eps, eps))
+        label = "default" if eps is None else f"{eps:g}"
+        for correction in ("variational", "linear_response"):
+            model = VariationalLinearDynamicalSystem(
+                structure="local_level",
+                posterior_covariance=correction,
+                max_iter=20_000,
+                tol=1e-9,
+                **priors,
+            )
+            quietly(model.fit, y[:, None])
+            values = [model.state_variances_["level"], model.noise_variance_]
+            sds = [model.log_variances_std_[name] for name in ("level", "noise")]
+            rows.append([label, correction])
+            rows[-1] += [number(float(v[0]), 0) for v in values]
+            rows[-1] += [number(float(sd[0]), 3) for sd in sds]
+        sds = exact_variances(model, y)
+        rows.append([label, "exact", "", "", *(number(sd, 3) for sd in sds)])
+    table(["prior", "", "level", "noise", "sd log level", "sd log noise"], rows)
+
+
+# %%
 # The peers' own environment
 # --------------------------
 
@@ -1197,7 +1903,7 @@ def structure_rows(n, seed, stay=0.98, sd=2.0):
 def in_throwaway_environment(arguments):
     """Run this script with the peers, which are installed for it and removed after."""
     with tempfile.TemporaryDirectory() as folder:
-        print(f"  Installing {' and '.join(PEERS)} in {folder}", flush=True)
+        print(f"  Installing {', '.join(PEERS)} in {folder}", flush=True)
         venv.create(folder, with_pip=True)
         scheme = {"base": folder, "platbase": folder}
         own = Path(sysconfig.get_path("purelib", "venv", scheme))
@@ -1219,17 +1925,23 @@ SECTIONS = {
     "missing": missing,
     "memory": memory,
     "structure": structure,
+    "lds-speed": lds_speed,
+    "lds-missing": lds_missing,
+    "lds-learning": lds_learning,
+    "lds-poisson": lds_poisson,
+    "lds-mcmaze": lds_mcmaze,
+    "lds-variances": lds_variances,
 }
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Benchmark hidden Markov models.")
+    parser = argparse.ArgumentParser(description="Benchmark models of sequences.")
     parser.add_argument("--quick", action="store_true", help="smaller and fewer runs")
     parser.add_argument("--only", action="append", choices=sorted(SECTIONS))
     parser.add_argument(
         "--install-peers",
         action="store_true",
-        help="install hmmlearn and dynamax in a temporary environment, and run there",
+        help="install other packages in a temporary environment, and run there",
     )
     options = parser.parse_args()
     if options.install_peers and not options.quick:

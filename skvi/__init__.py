@@ -3,6 +3,7 @@
 from skvi._unwrap import unwrap
 from skvi.columns import sequence_ids
 from skvi.estimators.hmm import VariationalHMM
+from skvi.estimators.lds import VariationalLinearDynamicalSystem
 from skvi.estimators.mixture import VariationalGaussianMixture
 from skvi.estimators.regression import VariationalBayesianRegression
 from skvi.estimators.topics import VariationalTopicModel
@@ -13,6 +14,7 @@ __all__ = [
     "VariationalBayesianRegression",
     "VariationalGaussianMixture",
     "VariationalHMM",
+    "VariationalLinearDynamicalSystem",
     "VariationalTopicModel",
     "sequence_ids",
     "unwrap",

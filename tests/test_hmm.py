@@ -38,7 +38,7 @@ from skvi.metrics import elbo_scorer, log_predictive_density_scorer
 from skvi.models.hmm.markov import MarkovChain
 from skvi.models.hmm.messages import ChainWeights, filtered, smoothed
 from skvi.models.hmm.model import FAMILIES, Block
-from skvi.models.hmm.sequences import Sequences
+from skvi.models.sequences import Sequences
 
 KINDS = tuple(HMM_EMISSIONS)
 GAUSSIAN = KINDS[:4]
@@ -454,7 +454,7 @@ def test_messages_are_their_twins(style, densities, K):
 
 @pytest.mark.parametrize("style", ["forgetful", "sticky", "turns"])
 def test_messages_of_many_groups_and_threads(style, monkeypatch):
-    monkeypatch.setattr("skvi.models.hmm.sequences.GROUP_STEPS", 1_000)
+    monkeypatch.setattr("skvi.models.sequences.GROUP_STEPS", 1_000)
     rng = np.random.default_rng(0)
     K, lengths = 3, [6_500, 1, 2_000]
     sequences = Sequences(np.cumsum([0, *lengths]))
@@ -1251,11 +1251,11 @@ def test_blocks_and_groups_do_not_matter(kind, posterior, monkeypatch):
     X, _ = chains(kind, (100, 1, 170, 40, 7, 60), K=3, stay=0.9, clear=False)
     whole = hmm(3, kind, posterior=posterior, sequence=2).fit(X)
     expected = whole.predict_proba(X), whole.score_samples(X), whole.predict(X)
-    monkeypatch.setattr("skvi.models.hmm.sequences.GROUP_STEPS", 64)
+    monkeypatch.setattr("skvi.models.sequences.GROUP_STEPS", 64)
     monkeypatch.setattr("skvi.models.hmm.model.GROUP_STEPS", 64)
     # groups within a block of many sequences, or blocks of about one
     for size, n_jobs in ((1 << 16, 1), (80, 2)):
-        monkeypatch.setattr("skvi.models.hmm.sequences.BLOCK_STEPS", size)
+        monkeypatch.setattr("skvi.models.sequences.BLOCK_STEPS", size)
         parts = clone(whole).set_params(n_jobs=n_jobs).fit(X)
         assert parts.elbo_ == pytest.approx(whole.elbo_, rel=1e-10)
         assert parts.n_iter_ == whole.n_iter_

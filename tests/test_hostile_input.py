@@ -19,6 +19,7 @@ from skvi import (
     VariationalBayesianRegression,
     VariationalGaussianMixture,
     VariationalHMM,
+    VariationalLinearDynamicalSystem,
     VariationalTopicModel,
     sequence_ids,
 )
@@ -1034,9 +1035,337 @@ HMM = Table(
 )
 
 
+# -- VariationalLinearDynamicalSystem --------------------------------------------------
+
+PULSE = np.zeros(60)
+for t in range(1, 60):
+    PULSE[t] = 0.85 * PULSE[t - 1] + rng.standard_normal()
+WALKS = PULSE[:, None] * [2.0, -3.0]
+SERIES = WALKS + 0.5 * rng.standard_normal((60, 2))
+NUMBERS = rng.poisson(np.exp(1.5 + 0.1 * WALKS)).astype(float)
+RUNS = sequence_ids([20, 20, 20]).astype(float)
+HOLED_SERIES = replaced(SERIES, rng.random(SERIES.shape) < 0.2, np.nan)
+PAUSE = replaced(SERIES, np.s_[30:34], np.nan)
+COUNTED = {"observations": "poisson"}
+FREE = {"structure": "free"}
+FAR_SERIES = 1e8 * SERIES.std(axis=0)
+SPIKE = replaced(SERIES, 3, 1e6 * SERIES.std(axis=0))
+
+
+def usable_systems(model, rows):
+    """States, densities, predictions, forecasts and draws are numbers."""
+    draws = model.sample_posterior(5, 0, X=rows)
+    ahead = model.forecast(rows, n_steps=3)
+    for values in (
+        model.transform(rows),
+        model.smooth(rows, return_cov=True)[1],
+        model.predict(rows),
+        model.predict_interval(rows),
+        model.score_samples(rows),
+        model.score(rows),
+        model.sample(5, random_state=0)[0],
+        ahead.mean,
+        ahead.interval(0.9),
+        *draws.values(),
+        model.log_posterior_density(draws, X=rows),
+        model.elbo_,
+    ):
+        assert np.all(np.isfinite(values))
+    # infinite where a Student-t has too few degrees of freedom
+    assert np.all(model.predict(rows, return_std=True)[1] > 0.0)
+    assert np.all(ahead.std() > 0.0)
+    assert np.all(model.states_covariance_.diagonal(axis1=1, axis2=2) > 0.0)
+    assert model.converged_
+
+
+def lds_of(params, rows=SERIES, **extra):
+    return VariationalLinearDynamicalSystem(**{**params, **extra}).fit(rows)
+
+
+def follows(rows, sentence, tolerance=1.0):
+    """A check: predictions are near the walks below the noise."""
+
+    def check(model, params):
+        gap = model.predict(rows)[:, :2] - WALKS
+        assert np.sqrt(np.mean(gap**2)) < tolerance
+        return sentence
+
+    return check
+
+
+def constant_series(model, params):
+    close(model.predict(np.full((20, 2), 0.1)), 0.1, 1e-4)
+    return "fits; predictions are that constant"
+
+
+def constant_feature(model, params):
+    rows = np.c_[SERIES, np.full(60, 0.1)]
+    close(model.predict(rows)[:, 2], 0.1, 1e-2)
+    assert np.sqrt(np.mean((model.predict(rows)[:, :2] - WALKS) ** 2)) < 1.0
+    return "fits; it is predicted to be that constant, the others as without it"
+
+
+def unknown_between(model, params):
+    mean, std = model.predict(PAUSE, return_std=True)
+    assert np.all(std[31:33] > std[20])
+    assert np.all(np.abs(mean - WALKS)[30:34] < 4.0 * std[30:34])
+    return "fits; they are told by their neighbours, with a wider interval"
+
+
+def series_in_units(factor):
+    def check(model, params):
+        here = lds_of(params)
+        close(model.elbo_, here.elbo_ - SERIES.size * np.log(factor))
+        close(model.predict(SERIES * factor) / factor, here.predict(SERIES))
+        return "fits; predictions in those units, the ELBO moved by -n D log c"
+
+    return check
+
+
+def series_far_away(model, params):
+    here = lds_of(params)
+    close(model.predict(SERIES + FAR_SERIES) - FAR_SERIES, here.predict(SERIES), 1e-3)
+    return "fits; the same, up to the rounding of the shifted numbers"
+
+
+def spike_followed(model, params):
+    assert np.all(model.noise_variance_ > 1e6)
+    return "fits; a Gaussian likelihood follows it: the noise and intervals widen"
+
+
+def spike_later(model, params):
+    usable_systems(model, SPIKE)
+    return "states and densities are numbers"
+
+
+def weightless_run(model, params):
+    bare = lds_of(params, np.c_[SERIES, RUNS][:40], sequence=2)
+    close(model.elbo_, bare.elbo_)
+    rows = np.c_[SERIES, RUNS, RUNS < 2.0]
+    close(model.predict(rows)[:40], bare.predict(np.c_[SERIES, RUNS][:40]))
+    return "fits; as without it"
+
+
+def rates_near_zero(model, params):
+    assert np.all(model.predict(np.zeros((30, 2))) < 0.2)
+    return "fits; predictions are near zero"
+
+
+def zero_feature(model, params):
+    mean = model.predict(np.c_[NUMBERS, np.zeros(60)])
+    assert np.all(mean[:, 2] < 0.2) and np.all(mean[:, :2] > 0.2)
+    return "fits; it is predicted to be near zero"
+
+
+SYSTEMS = Table(
+    VariationalLinearDynamicalSystem,
+    "One free state, and a local level of each column, with both posteriors. "
+    "Observations are Gaussian where the input does not say otherwise.",
+    [
+        {**structure, "posterior": posterior, "random_state": 0}
+        for structure in ({}, {"structure": "local_level"})
+        for posterior in ("structured", "mean_field")
+    ],
+    usable_systems,
+    [
+        ("one step", SERIES[:1], None, {}, nothing_more),
+        ("two steps", SERIES[:2], None, {}, nothing_more),
+        (
+            "3 steps, 8 free states",
+            SERIES[:3],
+            None,
+            {**FREE, "n_components": 8},
+            nothing_more,
+        ),
+        (
+            "3 free states of 2 columns",
+            SERIES,
+            None,
+            {**FREE, "n_components": 3},
+            follows(SERIES, "fits; what is not needed is switched off"),
+        ),
+        ("one column", SERIES[:, :1], None, {}, nothing_more),
+        ("constant data", np.full((20, 2), 0.1), None, {}, constant_series),
+        ("zeros", np.zeros((20, 2)), None, {}, nothing_more),
+        (
+            "a constant column",
+            np.c_[SERIES, np.full(60, 0.1)],
+            None,
+            {},
+            constant_feature,
+        ),
+        (
+            "a duplicated column",
+            np.c_[SERIES, SERIES[:, 0]],
+            None,
+            {},
+            nothing_more,
+        ),
+        (
+            "sequences that are all of one step",
+            np.c_[SERIES, np.arange(60.0)],
+            None,
+            BY_TRIAL,
+            nothing_more,
+        ),
+        ("8 steps, 40 columns", WIDE[:8, :40], None, {}, nothing_more),
+        ("a step at 1e6 standard deviations", SPIKE, None, {}, spike_followed),
+        (
+            "the same in `transform` and `score`, not in `fit`",
+            SERIES,
+            None,
+            {},
+            spike_later,
+        ),
+        (
+            "X * 1e-300",
+            SERIES * 1e-300,
+            None,
+            {},
+            "X has a column whose standard deviation is about",
+        ),
+        (
+            "X * 1e300",
+            SERIES * 1e300,
+            None,
+            {},
+            "X has a column whose standard deviation is about",
+        ),
+        ("X * 1e-150", SERIES * 1e-150, None, {}, series_in_units(1e-150)),
+        ("X * 1e-8", SERIES * 1e-8, None, {}, series_in_units(1e-8)),
+        ("X * 1e150", SERIES * 1e150, None, {}, series_in_units(1e150)),
+        ("X + 1e8 standard deviations", SERIES + FAR_SERIES, None, {}, series_far_away),
+        (
+            "a fifth of the entries NaN",
+            HOLED_SERIES,
+            None,
+            {},
+            follows(HOLED_SERIES, "fits; they are integrated out", 1.5),
+        ),
+        ("four steps that are all NaN", PAUSE, None, {}, unknown_between),
+        (
+            "a column that is all NaN",
+            replaced(SERIES, np.s_[:, 1], np.nan),
+            None,
+            {},
+            "Feature(s) [1] of X hold no number at all (only NaN): drop them",
+        ),
+        (
+            "infinity in X",
+            replaced(SERIES, (0, 0), np.inf),
+            None,
+            {},
+            "Input X contains infinity",
+        ),
+        (
+            "`lengths=` in `fit`",
+            SERIES,
+            None,
+            {},
+            refused_after(
+                lambda model: model.fit(SERIES, lengths=[20, 40]),
+                TypeError,
+                "takes no `lengths`.*sequence_ids",
+                "`TypeError`: VariationalLinearDynamicalSystem.fit takes no `lengths`: "
+                "mark the sequences by a column of X ...",
+            ),
+        ),
+        (
+            "an id that comes back",
+            np.c_[SERIES, np.r_[RUNS[:40], np.zeros(20)]],
+            None,
+            BY_TRIAL,
+            "sequence: id 0.0 comes back at row 40",
+        ),
+        (
+            "an id that is NaN",
+            np.c_[SERIES, replaced(RUNS, 7, np.nan)],
+            None,
+            BY_TRIAL,
+            "sequence must name a column of ids without missing values",
+        ),
+        (
+            "a sequence of weight 0",
+            np.c_[SERIES, RUNS, RUNS < 2.0],
+            None,
+            WEIGHTED,
+            weightless_run,
+        ),
+        (
+            "negative weights",
+            np.c_[SERIES, RUNS, np.full(60, -1.0)],
+            None,
+            WEIGHTED,
+            "sequence_weight must name a column of numbers that are not negative",
+        ),
+        (
+            "weights that are all 0",
+            np.c_[SERIES, RUNS, np.zeros(60)],
+            None,
+            WEIGHTED,
+            "sequence_weight is zero for every sequence",
+        ),
+        ("counts that are all 0", np.zeros((30, 2)), None, COUNTED, rates_near_zero),
+        (
+            "a column of counts that are all 0",
+            np.c_[NUMBERS, np.zeros(60)],
+            None,
+            COUNTED,
+            zero_feature,
+        ),
+        ("counts of up to 1e9", NUMBERS * 1e8, None, COUNTED, nothing_more),
+        (
+            "a count of 1e6",
+            replaced(NUMBERS, (3, 0), 1e6),
+            None,
+            COUNTED,
+            nothing_more,
+        ),
+        ("counts that are not whole", NUMBERS / 3.0, None, COUNTED, nothing_more),
+        (
+            "negative counts",
+            replaced(NUMBERS, (0, 0), -1.0),
+            None,
+            COUNTED,
+            "Negative values in data",
+        ),
+        (
+            "fewer features in `transform`",
+            SERIES,
+            None,
+            {},
+            refused_after(
+                lambda model: model.transform(SERIES[:, :1]),
+                ValueError,
+                "X has 1 features, but VariationalLinearDynamicalSystem is expecting 2",
+                "`ValueError`: X has 1 features, but VariationalLinearDynamicalSystem "
+                "is expecting 2 features ...",
+            ),
+        ),
+        (
+            "strings in X",
+            np.full((30, 2), "a"),
+            None,
+            {},
+            "could not convert string to float",
+        ),
+        ("complex X", SERIES + 1j, None, {}, "Complex data not supported"),
+        ("no steps", SERIES[:0], None, {}, "Found array with 0 sample(s)"),
+        ("no columns", SERIES[:, :0], None, {}, "Found array with 0 feature(s)"),
+        (
+            "no column but the ids",
+            RUNS[:, None],
+            None,
+            {"sequence": 0},
+            "Found array with 0 feature(s)",
+        ),
+    ],
+)
+
+
 # -- the page --------------------------------------------------------------------------
 
-TABLES = [REGRESSION, MIXTURE, TOPICS, HMM]
+TABLES = [REGRESSION, MIXTURE, TOPICS, HMM, SYSTEMS]
 EVERY_ROW = [(table, *row) for table in TABLES for row in table.rows]
 
 

@@ -1,16 +1,19 @@
-"""scikit-learn's own checks, with nothing excused."""
+"""scikit-learn's own checks, with nothing excused that is not asked of rows alone."""
 
 import numpy as np
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from cases import CASES, sequences_of
+from skvi import VariationalLinearDynamicalSystem
 
 CHOICES = (
     "prior",
     "covariance_type",
     "emission",
     "emissions",
+    "observations",
+    "structure",
     "weight_concentration_prior_type",
     "memory_budget",
     "doc_topic_prior",
@@ -41,7 +44,27 @@ def representatives():
             yield estimator.set_params(**{name: defaults[name] for name in own})
 
 
-@parametrize_with_checks(list(representatives()))
+ROWS_DEPEND = (
+    "the check assumes rows to be independent; here they are steps of one sequence "
+    "(test_answers_depend_on_a_sequence_alone has what holds instead)"
+)
+
+
+def expected_failures(estimator):
+    """The two checks of rows one by one, of what smooths even with one component."""
+    if isinstance(estimator, VariationalLinearDynamicalSystem):
+        return {
+            "check_methods_sample_order_invariance": ROWS_DEPEND,
+            "check_methods_subset_invariance": ROWS_DEPEND,
+        }
+    return {}
+
+
+@parametrize_with_checks(
+    list(representatives()),
+    expected_failed_checks=expected_failures,
+    xfail_strict=True,
+)
 def test_sklearn_checks(estimator, check):
     check(estimator)
 
@@ -50,7 +73,7 @@ def test_sklearn_checks(estimator, check):
 def test_answers_depend_on_a_sequence_alone(case):
     """Invariance to the order and subset of sequences.
 
-    The checks ask it of rows, but of one component only, which has no sequences.
+    The checks ask it of rows.
     """
     X, y = case.data(np.random.default_rng(0))
     model = case.estimator().fit(X, y)

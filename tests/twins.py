@@ -277,3 +277,84 @@ def wishart_divergence(dof, C, dof_0, C_0):
         return 0.5 * (energy + norm) - special.multigammaln(0.5 * nu, dim)
 
     return np.sum(log_density(dof_0, C_0) - log_density(dof, C))
+
+
+# -- Gaussian chains -------------------------------------------------------------------
+
+
+def eliminate(blocks, kind, off, begins):
+    """Twin of skvi.kernels.tridiagonal.eliminate: S^-1, G and log|S| of every step."""
+    inverses, gains, log_dets = [], [], []
+    for t, block in enumerate(blocks[kind]):
+        S = block if begins[t] else block - off @ gains[-1]
+        inverses.append(np.linalg.inv(S))
+        gains.append(inverses[-1] @ off.T)
+        log_dets.append(np.linalg.slogdet(S)[1])
+    return np.array(inverses), np.array(gains), np.array(log_dets)
+
+
+def forward_of_chain(gains, begins, h):
+    g = h.copy()
+    for t in range(1, len(h)):
+        if not begins[t]:
+            g[t] += gains[t - 1].T @ g[t - 1]
+    return g
+
+
+def backward_of_chain(inverses, gains, begins, g):
+    means = np.einsum("tij,tj->ti", inverses, g)
+    for t in range(len(g) - 2, -1, -1):
+        if not begins[t + 1]:
+            means[t] += gains[t] @ means[t + 1]
+    return means
+
+
+def covariances_of_chain(inverses, gains, begins):
+    """(V, cov(x_t, x_{t+1})) of every step."""
+    V, lagged = inverses.copy(), np.zeros(inverses.shape)
+    for t in range(len(V) - 2, -1, -1):
+        if not begins[t + 1]:
+            lagged[t] = gains[t] @ V[t + 1]
+            V[t] += lagged[t] @ gains[t].T
+    return V, lagged
+
+
+def dense_precision(blocks, kind, off, begins):
+    T, d = len(kind), len(off)
+    J = np.zeros((T, d, T, d))
+    for t, block in enumerate(blocks[kind]):
+        J[t, :, t] = block
+        if not begins[t]:
+            J[t, :, t - 1] = -off
+            J[t - 1, :, t] = -off.T
+    return J.reshape(T * d, T * d)
+
+
+def covariance_of_path(V, lagged):
+    """(TK, TK) of a Gaussian Markov chain from V_t (T, K, K) and cov(x_t, x_{t+1})."""
+    T, K = V.shape[:2]
+    out = np.zeros((T, K, T, K))
+    for t in range(T):
+        cross = out[t, :, t] = V[t]
+        for s in range(t + 1, T):
+            cross = cross @ np.linalg.solve(V[s - 1], lagged[s - 1])
+            out[t, :, s], out[s, :, t] = cross, cross.T
+    return out.reshape(T * K, T * K)
+
+
+def joint_of_path(A, Q, mean, covariance, n_steps):
+    """(mean (T, K), covariance (TK, TK)) of x_1 .. x_T before any observation.
+
+    By powers of A on the covariances themselves: no precision, no recursion backwards.
+    """
+    K = len(A)
+    means, out = [np.asarray(mean, dtype=float)], np.zeros((n_steps, K, n_steps, K))
+    V = np.asarray(covariance, dtype=float)
+    for t in range(n_steps):
+        cross = out[t, :, t] = V
+        for s in range(t + 1, n_steps):
+            cross = cross @ A.T
+            out[t, :, s], out[s, :, t] = cross, cross.T
+        V = A @ V @ A.T + Q
+        means.append(A @ means[-1])
+    return np.array(means[:-1]), out.reshape(n_steps * K, n_steps * K)

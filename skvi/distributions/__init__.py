@@ -7,6 +7,7 @@ from skvi.distributions.dirichlet_of_counts import DirichletOfCounts
 from skvi.distributions.dirichlets import Dirichlets
 from skvi.distributions.gamma import Gamma
 from skvi.distributions.gaussian import Gaussian
+from skvi.distributions.gaussian_chain import GaussianChain
 from skvi.distributions.location_scale import LocationScaleMixture
 from skvi.distributions.normal_gamma import NormalGamma
 from skvi.distributions.normal_gamma_array import (
@@ -15,6 +16,7 @@ from skvi.distributions.normal_gamma_array import (
 )
 from skvi.distributions.normal_wishart import FactorisedNormalWishart, NormalWishart
 from skvi.distributions.product import Product, Rescaled
+from skvi.distributions.regressions import Regressions
 from skvi.distributions.stick_breaking import StickBreaking
 from skvi.distributions.student_mixture import StudentMixture
 from skvi.distributions.wishart import Wishart
@@ -31,11 +33,13 @@ __all__ = [
     "FactorisedNormalWishart",
     "Gamma",
     "Gaussian",
+    "GaussianChain",
     "LocationScaleMixture",
     "NormalGamma",
     "NormalWishart",
     "PointMass",
     "Product",
+    "Regressions",
     "Rescaled",
     "StickBreaking",
     "StudentMixture",

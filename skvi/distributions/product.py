@@ -46,9 +46,9 @@ class Product(Distribution):
         return total
 
     def distance(self, other):
-        return max(
-            factor.distance(other.factors[key]) for key, factor in self.factors.items()
-        )
+        theirs = other.factors
+        moves = (factor.distance(theirs[k]) for k, factor in self.factors.items())
+        return max(moves, default=0.0)
 
     def covariance(self, name):
         for key, factor in self.factors.items():

@@ -11,7 +11,11 @@ from sklearn.utils.validation import check_is_fitted
 from skvi.estimators.base import as_generator, check_count
 from skvi.estimators.hmm_forecast import CategoricalForecast, NumericForecast
 from skvi.estimators.prediction import check_probability
-from skvi.estimators.sequences import check_any_counts, refuses_lengths
+from skvi.estimators.sequences import (
+    averaged_over_draws,
+    check_any_counts,
+    refuses_lengths,
+)
 from skvi.estimators.summary import Summary
 from skvi.inference.blocks import run_parallel
 from skvi.models.hmm import Block, PredictiveChain
@@ -173,14 +177,8 @@ class HMMPredictionMixin(
             chain = PredictiveChain(draws["startprob"][i], draws["transmat"][i], law)
             return chain.log_density(x, sequences)
 
-        # Sequences up to a step, averaged: differences are the steps given the past.
-        total = np.full(len(x), -np.inf)
-        for each in run_parallel(density, range(n_samples), self.n_jobs):
-            np.logaddexp(total, _sums_within(each, sequences), out=total)
-        total -= np.log(n_samples)
-        before = np.append(0.0, total[:-1])
-        before[sequences.firsts] = 0.0
-        return total - before - log_unit
+        each = run_parallel(density, range(n_samples), self.n_jobs)
+        return averaged_over_draws(each, sequences) - log_unit
 
     @refuses_lengths
     def score(self, X, y=None, n_samples=None, random_state=None):
@@ -405,11 +403,3 @@ class HMMPredictionMixin(
     def _whole_block(self, X):
         model, q, data, sequences = self._local_model(X, for_draws=True)
         return model, q, Block(data, sequences)
-
-
-def _sums_within(values, sequences):
-    """Sums from the first step of a sequence to each."""
-    out = np.empty(len(values))
-    for first, last in zip(sequences.firsts, sequences.lasts):
-        np.cumsum(values[first : last + 1], out=out[first : last + 1])
-    return out

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from skvi.columns import numeric_column, sequence_bounds, validate_columns
-from skvi.models.hmm.sequences import Sequences
+from skvi.models.sequences import Sequences
 
 ROLES = ("sequence", "sequence_weight")
 
@@ -110,3 +110,26 @@ def without_weightless(features, sequences):
         features = features[np.repeat(counted, sequences.lengths)]
     bounds = np.append(0, sequences.lengths[counted].cumsum())
     return features, Sequences(bounds, weight[counted])
+
+
+def averaged_over_draws(each, sequences):
+    """Log densities of steps given the past, the densities averaged over draws.
+
+    `each` lists the log densities of the steps given those before them, by draw.
+    """
+    # Sequences up to a step, averaged: differences are the steps given the past.
+    total = np.full(sequences.n_steps, -np.inf)
+    for densities in each:
+        np.logaddexp(total, _sums_within(densities, sequences), out=total)
+    total -= np.log(len(each))
+    before = np.append(0.0, total[:-1])
+    before[sequences.firsts] = 0.0
+    return total - before
+
+
+def _sums_within(values, sequences):
+    """Sums from the first step of a sequence to each."""
+    out = np.empty(len(values))
+    for first, last in zip(sequences.firsts, sequences.lasts):
+        np.cumsum(values[first : last + 1], out=out[first : last + 1])
+    return out

@@ -205,3 +205,42 @@ def plain_pass(model, batch, fit):
     fit.elbo_terms = model.elbo_terms(statistics, fit.posterior)
     fit.path[-1] = fit.elbo  # of the same posterior, its local factors made new
     return fit
+
+
+class Damped(Batch):
+    """Global steps that move sites of the natural parameters as far as the ELBO rises.
+
+    For likelihoods that are not conjugate: ``model.global_step(values, q, rho)`` goes
+    the fraction rho of the way to prior + statistics. A step that would lower the ELBO
+    is halved.
+    """
+
+    MOST_HALVINGS = 12
+
+    def __init__(self, model, blocks, n_jobs=None, shared_memory=False):
+        super().__init__(model, blocks, n_jobs, shared_memory)
+        self.last = (None, None)
+        self.rho = 1.0
+
+    def evaluate(self, q):
+        if self.last[0] is not q:
+            self.last = (q, super().evaluate(q))
+        return self.last[1]
+
+    def advance(self, q, statistics):
+        before = self._elbo(statistics, q)
+        for _ in range(self.MOST_HALVINGS):
+            with np.errstate(all="ignore"):
+                after = self.model.global_step(statistics.values, q, self.rho)
+                found = super().evaluate(after)
+                elbo = self._elbo(found, after)
+            if elbo >= before:
+                self.rho = min(1.0, 2.0 * self.rho)
+                self.last = (after, found)
+                return after
+            self.rho *= 0.5
+        self.rho = 1.0
+        return q
+
+    def _elbo(self, statistics, q):
+        return sum(self.model.elbo_terms(statistics, q).values())

@@ -1,5 +1,10 @@
 """Structured matrices: how a Gaussian stores its precision, and what it costs."""
 
+from skvi.linalg.block_tridiagonal import (
+    BlockDiagonalPrecision,
+    BlockTridiagonalPrecision,
+    StepCovariances,
+)
 from skvi.linalg.covariance import (
     DenseCovariance,
     ScaledInverse,
@@ -13,6 +18,8 @@ from skvi.linalg.precision import DensePrecision, DiagonalPrecision, DualPrecisi
 from skvi.linalg.rows import DenseRows, SparseRows
 
 __all__ = [
+    "BlockDiagonalPrecision",
+    "BlockTridiagonalPrecision",
     "DenseCovariance",
     "DenseGram",
     "DensePrecision",
@@ -24,6 +31,7 @@ __all__ = [
     "SparseRows",
     "SpectralCovariance",
     "Spectrum",
+    "StepCovariances",
     "as_matrix",
     "scaled_covariance",
     "symmetric_operator",

@@ -12,7 +12,7 @@ from skvi.models.hmm.model import FAMILIES, Block, HMMModel
 from skvi.models.hmm.posterior import HMMPosterior
 from skvi.models.hmm.predictive import PredictiveChain
 from skvi.models.hmm.search import Settings
-from skvi.models.hmm.sequences import Sequences
+from skvi.models.sequences import Sequences
 
 __all__ = [
     "FAMILIES",

@@ -13,7 +13,7 @@ import numpy as np
 
 from skvi.inference.blocks import run_parallel
 from skvi.kernels import chain
-from skvi.models.hmm.sequences import SHORTEST_STRETCH
+from skvi.models.sequences import SHORTEST_STRETCH
 
 # Log weights of transitions below this count as this. The kernel's floor of log
 # densities is so much lower that to change states is always cheaper.

@@ -69,7 +69,7 @@ from skvi.models.hmm import simulate
 from skvi.models.hmm.independent import Independent
 from skvi.models.hmm.markov import MarkovChain
 from skvi.models.hmm.posterior import HMMPosterior
-from skvi.models.hmm.sequences import GROUP_STEPS, Sequences
+from skvi.models.sequences import GROUP_STEPS, Sequences
 
 FAMILIES = {"structured": MarkovChain(), "mean_field": Independent()}
 

@@ -18,8 +18,8 @@ from skvi.inference.blocks import run_parallel
 from skvi.inference.drivers import Batch
 from skvi.inference.engine import climb
 from skvi.models.hmm.model import Block
-from skvi.models.hmm.sequences import Sequences
 from skvi.models.mixture.starts import mixed
+from skvi.models.sequences import Sequences
 
 SAMPLE_STEPS = 20_000
 SEGMENT_STEPS = 1000  # of the sample's sequences, at most
