@@ -24,6 +24,7 @@ from lds_cases import COMPONENTS, as_covariance, known_start, preset
 from skvi import VariationalLinearDynamicalSystem, sequence_ids
 from skvi.callbacks import StopWhen
 from skvi.kernels import tridiagonal
+from skvi.linalg import BlockTridiagonalPrecision
 
 TURN = np.array([[0.8, 0.4], [-0.4, 0.8]])
 POSTERIORS = ("structured", "mean_field")
@@ -191,41 +192,81 @@ def close(a, b, tolerance=1e-9):
 # -- the kernel ------------------------------------------------------------------------
 
 
-def chain(d, lengths, rng, reuse=True, stay=0.9, scales=None):
-    """(blocks, kind, off, begins) of the precision of states given observations."""
+@dataclass(frozen=True)
+class Chain:
+    """What the kernel takes, and the blocks of the precision that it says."""
+
+    information: np.ndarray  # of the kinds of steps
+    kind: np.ndarray
+    A: np.ndarray
+    Q: np.ndarray
+    begins: np.ndarray
+
+    @property
+    def onward(self):
+        return np.linalg.solve(self.Q, self.A)
+
+    @property
+    def blocks(self):
+        """Of every step, (T, d, d)."""
+        first, last = (marks[:, None, None] != 0 for marks in self.ends)
+        blocks = self.information[self.kind] + np.where(
+            first, 0.0, np.linalg.inv(self.Q)
+        )
+        return blocks + np.where(last, 0.0, self.A.T @ self.onward)
+
+    @property
+    def ends(self):
+        return self.begins[:-1], self.begins[1:]
+
+
+def chain(d, lengths, rng, reuse=True, stay=0.9, scales=1.0):
+    """States given observations, some steps of which are missing."""
     T = sum(lengths)
     begins = np.zeros(T + 1, dtype=np.uint8)
     begins[np.cumsum([0, *lengths])] = 1
     A = stay * np.linalg.qr(rng.standard_normal((d, d)))[0]
-    P = np.diag(np.ones(d) if scales is None else scales)
-    C = rng.standard_normal((d, d)) * 0.5
-    missing = (rng.random(T) < 0.1) if reuse else np.zeros(T, dtype=bool)
-    blocks, kinds, kind = [], {}, np.empty(T, dtype=np.int64)
-    for t in range(T):
-        key = (begins[t], begins[t + 1], missing[t] if reuse else t)
-        if key not in kinds:
-            kinds[key] = len(blocks)
-            block = P + (0.0 if begins[t + 1] else A.T @ P @ A)
-            blocks.append(block + (0.0 if missing[t] else C.T @ C))
-        kind[t] = kinds[key]
-    return np.array(blocks), kind, P @ A, begins
+    C = 0.5 * rng.standard_normal((d, d))
+    seen, first = C.T @ C, 2.0 * np.eye(d)
+    if not reuse:  # every step is of its own kind
+        share = rng.uniform(0.5, 2.0, T)[:, None, None]
+        information = share * seen + begins[:-1, None, None] * first
+        kind = np.arange(T)
+    else:
+        # the first and the last step of a sequence are of kinds of their own
+        information = np.array([seen, 0.0 * seen, seen + first, first] * 2)
+        marks = begins.astype(np.int64)
+        kind = (rng.random(T) < 0.1) + 2 * marks[:-1] + 4 * marks[1:]
+    Q = np.diag(np.broadcast_to(scales, d).astype(float))
+    return Chain(information, kind.astype(np.int64), A, Q, begins)
 
 
-def by_kernel(blocks, kind, off, begins, h, tol=1e-14):
+def by_kernel(c, h, tol=1e-14):
     T, d = h.shape
-    inverses, gains, variances, lagged = np.empty((4, T, d, d))
+    inverses, gains, variances, lagged, predicted = np.empty((5, T, d, d))
     log_dets, which = np.empty(T), np.empty(T, dtype=np.int64)
     whose = np.empty(T, dtype=np.int64)
     n, done = tridiagonal.eliminate(
-        blocks, off, kind, begins, inverses, gains, log_dets, which, tol
+        c.information,
+        c.A,
+        c.Q,
+        c.A.T @ c.onward,
+        c.kind,
+        c.begins,
+        inverses,
+        gains,
+        log_dets,
+        which,
+        predicted,
+        tol,
     )
     assert done == T
     g = h.copy()
-    tridiagonal.forward(gains, which, begins, g)
+    tridiagonal.forward(gains, which, c.begins, g)
     m = g.copy()
-    tridiagonal.backward(inverses, gains, which, begins, m)
+    tridiagonal.backward(inverses, gains, which, c.begins, m)
     n_v = tridiagonal.covariances(
-        inverses, gains, which, begins, variances, lagged, whose, tol
+        inverses, gains, which, c.begins, variances, lagged, whose, tol
     )
     steps = inverses[which], gains[which], log_dets[which]
     return (n, n_v), (*steps, g, m, variances[whose], lagged[whose])
@@ -235,19 +276,19 @@ def by_kernel(blocks, kind, off, begins, h, tol=1e-14):
 @pytest.mark.parametrize("reuse", [True, False])
 def test_kernels_are_their_twins(d, reuse):
     rng = np.random.default_rng(d)
-    blocks, kind, off, begins = chain(d, (1, 3, 26, 1, 40), rng, reuse)
+    c = chain(d, (1, 3, 26, 1, 40), rng, reuse)
     h = rng.standard_normal((71, d))
-    _, found = by_kernel(blocks, kind, off, begins, h)
-    inverses, gains, log_dets = twins.eliminate(blocks, kind, off, begins)
-    g = twins.forward_of_chain(gains, begins, h)
-    m = twins.backward_of_chain(inverses, gains, begins, g)
-    V, lagged = twins.covariances_of_chain(inverses, gains, begins)
-    ends = np.flatnonzero(begins[1:])
-    gains[ends] = found[1][ends]  # what follows an end is another sequence's
+    _, found = by_kernel(c, h)
+    every = c.blocks, np.arange(71), c.onward, c.begins
+    inverses, gains, log_dets = twins.eliminate(*every)
+    g = twins.forward_of_chain(gains, c.begins, h)
+    m = twins.backward_of_chain(inverses, gains, c.begins, g)
+    V, lagged = twins.covariances_of_chain(inverses, gains, c.begins)
+    gains[c.ends[1] == 1] = 0.0  # nothing follows
     for a, b in zip(found, (inverses, gains, log_dets, g, m, V, lagged)):
         close(a, b, 1e-11)
     # and the twins are what they say
-    J = twins.dense_precision(blocks, kind, off, begins)
+    J = twins.dense_precision(*every)
     close(m.ravel(), np.linalg.solve(J, h.ravel()), 1e-11)
     close(log_dets.sum(), np.linalg.slogdet(J)[1], 1e-12)
     full = np.linalg.inv(J).reshape(71, d, 71, d)
@@ -256,38 +297,51 @@ def test_kernels_are_their_twins(d, reuse):
 
 
 @pytest.mark.parametrize("stay", [0.5, 0.99, 0.9999])
-def test_what_settles_is_what_does_not(stay):
+@pytest.mark.parametrize("scales", [1.0, [1.0, 1e8, 1e-8]])
+def test_what_settles_is_what_does_not(stay, scales):
     """The steady path against the general one, of a chain that forgets slowly."""
     rng = np.random.default_rng(0)
-    scales = np.array([1.0, 1e2, 1e-2])
-    blocks, kind, off, begins = chain(3, (3_000,), rng, True, stay, scales)
-    kind[:] = kind[1000]  # nothing changes inside
+    c = chain(3, (3_000,), rng, True, stay, scales)
+    c.kind[1:-1] = 0  # nothing changes inside
     h = rng.standard_normal((3_000, 3))
-    (n, n_v), steady = by_kernel(blocks, kind, off, begins, h)
-    (all_n, all_v), general = by_kernel(blocks, kind, off, begins, h, -1.0)
+    (n, n_v), steady = by_kernel(c, h)
+    (all_n, all_v), general = by_kernel(c, h, -1.0)
     assert (all_n, all_v) == (3_000, 3_000)
-    assert n < 3_000 and n_v < 3_000
+    assert n < 1_000 and n_v < 1_500
     for a, b in zip(steady, general):
-        for k in range(a.shape[-1] if a.ndim > 1 else 1):
-            each = (a[..., k], b[..., k]) if a.ndim > 1 else (a, b)
-            close(*each, 1e-8)
+        close(a, b, 1e-8)
 
 
-def test_a_matrix_that_is_not_positive_definite_is_told():
-    blocks = np.array([[[2.0]], [[-1.0]]])
-    kind = np.array([0, 0, 1], dtype=np.int64)
+@pytest.mark.parametrize("size", [1e-12, 1e-6, 1e6])
+def test_noises_of_all_sizes_keep_their_digits(size):
+    """A level that hardly moves: its precision is all but singular."""
+    kind, begins = np.zeros(200, dtype=np.int64), np.zeros(201, dtype=np.uint8)
+    begins[[0, -1]] = 1
+    kind[0], kind[-1] = 1, 2
+    c = Chain(np.ones((3, 1, 1)), kind, np.eye(1), size * np.eye(1), begins)
+    h = np.random.default_rng(0).standard_normal((200, 1))
+    _, (_, _, log_dets, _, m, V, _) = by_kernel(c, h)
+    # the eigenvectors of second differences are cosines
+    k = np.arange(200)
+    basis = np.cos(np.pi * (k[:, None] + 0.5) * k / 200)
+    basis /= np.sqrt(np.sum(basis**2, axis=0))
+    values = 1.0 + (2.0 - 2.0 * np.cos(np.pi * k / 200)) / size
+    close(m[:, 0], basis @ ((basis.T @ h[:, 0]) / values), 1e-8)
+    close(V[:, 0, 0], basis**2 @ (1.0 / values), 1e-8)
+    close(log_dets.sum(), np.log(values).sum(), 1e-10)
+
+
+def test_a_step_that_is_not_positive_definite_is_told():
+    information = np.array([[[2.0]], [[1.0]], [[-5.0]]])
+    kind = np.arange(3)
     begins = np.array([1, 0, 0, 1], dtype=np.uint8)
-    n, t = tridiagonal.eliminate(
-        blocks,
-        np.ones((1, 1)),
-        kind,
-        begins,
-        *np.empty((2, 3, 1, 1)),
-        np.empty(3),
-        np.empty(3, dtype=np.int64),
-        1e-14,
-    )
-    assert (n, t) == (-1, 2)
+    c = Chain(information, kind, np.eye(1), np.eye(1), begins)
+    with pytest.raises(AssertionError):
+        by_kernel(c, np.zeros((3, 1)))
+    with pytest.raises(ValueError, match="not positive definite at step 2"):
+        BlockTridiagonalPrecision(
+            information, kind, np.eye(1), np.eye(1), np.eye(1), begins
+        ).logdet()
 
 
 # -- known parameters ------------------------------------------------------------------
@@ -867,15 +921,15 @@ def test_predictions_of_counts():
 
 def test_a_learnt_system_of_counts_is_the_true_one():
     rng = np.random.default_rng(17)
-    _, states, C = simulated(1_000, rng, dim=20)
+    _, states, C = simulated(400, rng, dim=15)
     rates = np.exp(1.0 + 0.3 * states @ C.T)
     counts = rng.poisson(rates).astype(float)
     model = lds(2, observations="poisson").fit(counts)
     angles = linalg.subspace_angles(C, model.observation_matrix_)
-    assert np.rad2deg(angles.max()) < 5.0
+    assert np.rad2deg(angles.max()) < 8.0
     found = np.sort_complex(np.linalg.eigvals(model.transition_matrix_))
     expected = np.sort_complex(np.linalg.eigvals(TURN))
-    np.testing.assert_allclose(found, expected, atol=0.08)
+    np.testing.assert_allclose(found, expected, atol=0.12)
     # intervals of log rates, that no rotation of the states changes
     draws = model.sample_posterior(400, 0, X=counts)
     log_rates = draws["states"] @ np.swapaxes(draws["observation_matrix"], -1, -2)
@@ -993,14 +1047,14 @@ def test_pickled_fits_answer_the_same(name):
 
 
 def test_units_do_not_change_states():
-    y, _, _ = simulated(40, np.random.default_rng(24), dim=3)
-    unit, shift = np.array([1e-6, 1.0, 1e6]), np.array([1e-3, -50.0, 1e7])
+    y, _, _ = simulated(60, np.random.default_rng(24), dim=4)
+    unit, shift = np.array([1e-6, 1.0, 2.0, 1e6]), np.array([1e-3, -50.0, 0.0, 1e7])
     here = lds(2, tol=1e-10).fit(y)
     there = lds(2, tol=1e-10).fit(y * unit + shift)
     log_unit = np.log(unit).sum()
-    assert there.elbo_ == pytest.approx(here.elbo_ - 40 * log_unit, abs=1e-5)
-    close(there.states_, here.states_, 1e-5)
-    close(there.predict(y * unit + shift), here.predict(y) * unit + shift, 1e-6)
+    assert there.elbo_ == pytest.approx(here.elbo_ - 60 * log_unit, abs=1e-5)
+    close(there.states_, here.states_, 1e-4)
+    close(there.predict(y * unit + shift), here.predict(y) * unit + shift, 1e-5)
 
 
 def test_frames_with_names_of_sequences():

@@ -175,8 +175,8 @@ class VariationalLinearDynamicalSystem(LDSPredictionMixin, VariationalEstimator)
         Q; of named structures the diagonal matrix of ``state_variances_``.
 
     observation_matrix_ : ndarray of shape (n_features, K)
-        Posterior mean of C. The largest entry of each column, in absolute value, is
-        positive, and the states are in the order of what they explain.
+        Posterior mean of C. The largest entry of each column, in sds of its row's
+        noise, is positive, and the states are in the order of what they explain.
 
     observation_matrix_std_, observation_matrix_covariance_ : ndarrays
         Standard deviations (n_features, K), and covariances of rows (n_features, K, K).

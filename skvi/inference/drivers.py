@@ -5,6 +5,7 @@ statistics)`` (the next q) and ``finish(model, fit)``; the engine's loop is the 
 for all. A source of data is a list of blocks of rows.
 """
 
+from collections import deque
 from copy import copy
 from functools import reduce
 from operator import add
@@ -212,35 +213,51 @@ class Damped(Batch):
 
     For likelihoods that are not conjugate: ``model.global_step(values, q, rho)`` goes
     the fraction rho of the way to prior + statistics. A step that would lower the ELBO
-    is halved.
+    is halved. What local steps leave in ``block.memory`` goes with the posterior.
     """
 
     MOST_HALVINGS = 12
 
     def __init__(self, model, blocks, n_jobs=None, shared_memory=False):
         super().__init__(model, blocks, n_jobs, shared_memory)
-        self.last = (None, None)
+        self.seen = deque(maxlen=2)  # a plain step, and one that went on from it
         self.rho = 1.0
 
     def evaluate(self, q):
-        if self.last[0] is not q:
-            self.last = (q, super().evaluate(q))
-        return self.last[1]
+        return self._seen(q)[1]
 
     def advance(self, q, statistics):
+        _, _, memories = self._seen(q)
         before = self._elbo(statistics, q)
         for _ in range(self.MOST_HALVINGS):
+            self._remember(memories)
             with np.errstate(all="ignore"):
                 after = self.model.global_step(statistics.values, q, self.rho)
-                found = super().evaluate(after)
-                elbo = self._elbo(found, after)
-            if elbo >= before:
+                record = self._evaluated(after)
+            if self._elbo(record[1], after) >= before:
                 self.rho = min(1.0, 2.0 * self.rho)
-                self.last = (after, found)
+                self.seen.append(record)
                 return after
             self.rho *= 0.5
+        self._remember(memories)
         self.rho = 1.0
         return q
+
+    def _seen(self, q):
+        """(q, its statistics, what the blocks remembered after them)."""
+        for record in self.seen:
+            if record[0] is q:
+                return record
+        self.seen.append(self._evaluated(q))
+        return self.seen[-1]
+
+    def _evaluated(self, q):
+        statistics = super().evaluate(q)
+        return q, statistics, [block.memory for block in self.blocks]
+
+    def _remember(self, memories):
+        for block, memory in zip(self.blocks, memories):
+            block.memory = memory
 
     def _elbo(self, statistics, q):
         return sum(self.model.elbo_terms(statistics, q).values())

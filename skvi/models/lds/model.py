@@ -247,11 +247,17 @@ class LDSModel(Model):
             parts.append(Product(factors))
         return LDSPosterior(*parts)
 
+    @staticmethod
+    def scaled_loadings(q):
+        """Mean loadings in sds of the noise of each column."""
+        rows = q.parts["observations"]["observation"]
+        noise = np.broadcast_to(rows.noise.mean, (rows.n_rows,))
+        return np.sqrt(noise)[:, None] * rows.location[:, :-1]
+
     def powers(self, q, values):
         """What each state adds to the sum of squares of the signals."""
-        loadings = q.parts["observations"]["observation"].location[:, :-1]
         moments = np.diag(values["next"] + values["first_outer"])
-        return np.sum(loadings**2, axis=0) * moments
+        return np.sum(self.scaled_loadings(q) ** 2, axis=0) * moments
 
     def at_rest(self, q, values, k):
         """The posterior if state k were always zero."""

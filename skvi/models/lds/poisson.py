@@ -59,11 +59,12 @@ class PoissonObservations:
 
     def chain(self, base, q, block, family):
         """The best q(x) of a block; in a fit, one that is better than the last."""
-        sites = block.memory
-        if sites is None or sites[0].shape[1] != base.information.shape[1]:
+        # A first step goes to its end: what is far off misleads the global step.
+        patient, sites = block.patient or block.memory is None, block.memory
+        if sites is None:
             sites = self._first_sites(q, block)
         lengths, n = block.sequences.lengths, block.sequences.n_sequences
-        tol = TOL if block.patient else 0.0
+        tol = TOL if patient else 0.0
         best, first_gain = np.full(n, -np.inf), np.full(n, np.inf)
         kept, target, last = sites, sites, None
         rho, done = np.ones(n), np.zeros(n, dtype=bool)
@@ -76,7 +77,7 @@ class PoissonObservations:
             gain = np.where(rises, np.maximum(bound - best, 0.0), np.inf)
             first_gain = np.where(np.isinf(first_gain), gain, first_gain)
             small = gain <= tol * (1.0 + np.abs(bound))
-            if block.patient:
+            if patient:
                 small &= self._moves(last, chain, block) <= STEP_TOL
             else:
                 small |= gain <= IMPATIENCE * first_gain

@@ -56,7 +56,9 @@ def _best_angle(matrices, weights, rates, i, j):
     def value(phi):  # twice the angle
         swing = half[:, None] * np.cos(phi) + both[:, None] * np.sin(phi)
         level = rates[:, None] + 0.5 * middle[:, None]
-        return -weights @ (np.log(level + 0.5 * swing) + np.log(level - 0.5 * swing))
+        sides = np.stack([level + 0.5 * swing, level - 0.5 * swing])
+        # No smaller than without the matrix, whatever the rounding.
+        return -weights @ np.log(np.maximum(sides, rates[:, None])).sum(axis=0)
 
     centre, width = 0.0, 0.5 * np.pi
     offsets = np.linspace(-1.0, 1.0, N_ANGLES)

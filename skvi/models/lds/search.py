@@ -109,7 +109,7 @@ def first_posterior(model, y, sequences, scale, rng=None, n_jobs=None):
     else:
         points = [
             starts.states_by_components(z, sample.sequences, d, window, rng)
-            for window in starts.WINDOWS
+            for window in starts.windows(sample.sequences)
         ]
     gentle = model.with_even_relevances() if model.turns else model
     candidates = [starts.from_points(gentle, x, sample) for x in points]
@@ -153,13 +153,12 @@ def finished(model, fit, blocks, n_jobs=None):
 
 def _put_in_order(model, fit, blocks):
     """States that explain less and less, the largest loading of each positive."""
-    q = fit.posterior
-    loadings = q.parts["observations"]["observation"].location[:, :-1]
-    power = model.powers(q, fit.statistics.values)
-    order = np.argsort(-power, kind="stable")
-    R = np.eye(model.dim)[order]
-    largest = np.abs(loadings).argmax(axis=0)
-    sign = np.where(loadings[largest, np.arange(model.dim)] < 0.0, -1.0, 1.0)
+    q, K = fit.posterior, model.dim
+    loadings = model.scaled_loadings(q)
+    order = np.argsort(-model.powers(q, fit.statistics.values), kind="stable")
+    largest = loadings[np.abs(loadings).argmax(axis=0), np.arange(K)]
+    R = np.eye(K)[order]
+    sign = np.where(largest < 0.0, -1.0, 1.0)
     R = sign[order][:, None] * R
     fit.posterior = model.renamed(q, R)
     for block in blocks:

@@ -73,6 +73,12 @@ def signals(block, counts):
     return z / np.where(scale > 0.0, scale, 1.0)
 
 
+def windows(sequences):
+    """Those of WINDOWS that leave something of the longest sequence."""
+    longest = sequences.lengths.max()
+    return [w for w in WINDOWS if w == 1 or 3 * w <= longest]
+
+
 def states_by_components(z, sequences, n_components, window, rng=None):
     """Points of unit innovations: principal components of moving averages.
 
