@@ -26,11 +26,13 @@ from skvi.distributions import (
     FactorisedNormalWishart,
     Gamma,
     Gaussian,
+    GaussianChain,
     LocationScaleMixture,
     NormalGamma,
     NormalWishart,
     PointMass,
     Product,
+    Regressions,
     Rescaled,
     StickBreaking,
     StudentMixture,
@@ -39,6 +41,8 @@ from skvi.distributions import (
 from skvi.distributions.wishart import inverse_lower
 from skvi.inference.quadrature import GridDensity, gamma_nodes, integrate
 from skvi.linalg import (
+    BlockDiagonalPrecision,
+    BlockTridiagonalPrecision,
     DensePrecision,
     DenseRows,
     DiagonalPrecision,
@@ -147,6 +151,33 @@ INSTANCES = {
     "stick-breaking array": StickBreaking(
         [[1.0, 2.0], [5.0, 0.3]], [[3.0, 0.7], [50.0, 9.0]]
     ),
+    "regressions": Regressions(
+        MEANS, INVERSE_SCALES, Gamma([6.0, 7.0, 40.0], RATES[:, 0])
+    ),
+    "regressions with intercepts": Regressions(
+        np.array([MEAN, -MEAN]),
+        MATRIX[None],
+        Gamma([8.0, 12.0], [2.0, 30.0]),
+        ("slopes", "level", "tau"),
+    ),
+    "regressions of known noise": Regressions(
+        MEANS, INVERSE_SCALES, PointMass(np.ones(3)), ("slopes", None, None)
+    ),
+    "gaussian chain": GaussianChain(
+        np.arange(10.0).reshape(5, 2),
+        BlockTridiagonalPrecision(
+            np.stack([spd(2, seed) for seed in range(5)]),
+            np.arange(5),
+            np.array([[0.9, 0.3], [-0.2, 0.7]]),
+            np.diag([0.5, 0.2]),
+            np.diag([2.0, 5.0]),
+            [1, 0, 0, 1, 0, 1],
+        ),
+    ),
+    "gaussian steps": GaussianChain(
+        np.arange(6.0).reshape(3, 2),
+        BlockDiagonalPrecision(INVERSE_SCALES, np.array([2, 0, 1])),
+    ),
     "point mass": PointMass(3.0),
     "point mass array": PointMass([0.5, 2.0]),
     "product": mixed_product(),
@@ -187,6 +218,7 @@ each_instance = pytest.mark.parametrize("name", INSTANCES)
 exponential = [k for k, q in INSTANCES.items() if isinstance(q, ExponentialFamily)]
 # A normal-gamma whose noise is known is Gaussian: it has no statistic of the noise.
 exponential.remove("normal-gamma of known noise")
+exponential.remove("regressions of known noise")
 each_family = pytest.mark.parametrize("name", exponential)
 each_marginal = pytest.mark.parametrize("name", MARGINALS)
 
@@ -261,6 +293,8 @@ def log_base(q, z):
         return 0.0
     if isinstance(q, NormalGamma):
         return -np.log(z[q.noise_name])
+    if isinstance(q, Regressions):
+        return log_base(q.noise, z[q.names[-1]])
     if isinstance(q, DiagonalNormalGamma):
         return log_base(q.noise, z[q.names[1]])
     if isinstance(q, NormalWishart):

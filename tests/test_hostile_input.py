@@ -1202,10 +1202,11 @@ SYSTEMS = Table(
             nothing_more,
         ),
         (
-            "sequences that are all of one step",
+            "sequences that are all of one step, initial_covariance=1",
             np.c_[SERIES, np.arange(60.0)],
             None,
-            BY_TRIAL,
+            # Nothing else says what the scale of the free state is.
+            {**BY_TRIAL, "initial_covariance": 1.0},
             nothing_more,
         ),
         ("8 steps, 40 columns", WIDE[:8, :40], None, {}, nothing_more),

@@ -29,6 +29,10 @@ class GaussianChain(Distribution):
         """Of steps, and of each with the next; see ``StepCovariances``."""
         return self.precision.covariances
 
+    def covariance(self):
+        """The covariance of each step, (T, d, d)."""
+        return self.covariances.of_steps()
+
     def variance(self):
         """Variances of the coordinates of each step, (T, d)."""
         found = self.covariances

@@ -155,12 +155,11 @@ class PoissonObservations:
         return value, (W, r)
 
     def _first_sites(self, q, block):
-        """Where nothing is known of the states: rates between counts and their mean."""
+        """Where nothing is known of the states: rates between counts and a usual one."""
         theta, d = self._theta(q), self._theta(q).shape[1] - 1
         T, y = block.n_steps, block.filled
         seen = _seen(block, slice(None))
-        mean = np.sum(y, axis=0) / np.maximum(seen.sum(axis=0), 1.0)
-        rate = seen * (0.5 * (y + mean) + 1e-3)
+        rate = seen * (0.5 * (y + np.exp(np.minimum(theta[:, -1], MOST))) + 1e-3)
         C, outer = theta[:, :-1], theta[:, :-1, None] * theta[:, None, :-1]
         eta = np.log(np.where(rate > 0.0, rate, 1.0)) - theta[:, -1]
         W = (rate @ outer.reshape(len(theta), -1)).reshape(T, d, d)

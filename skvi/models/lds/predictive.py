@@ -119,7 +119,7 @@ def _absorbed(m0, V0, y, seen, C, d, outer):
     linear = np.einsum("nij,nj->ni", P0, m0) + (y - rate + rate * eta * (seen > 0)) @ C
     m = np.einsum("nij,nj->ni", V, linear)
     best, kept, step = np.full(n, -np.inf), (m, V), np.ones(n)
-    goal = kept
+    goal, done = kept, np.zeros(n, dtype=bool)
     for _ in range(MAX_NEWTON):
         exponent = m @ C.T + d
         full = exponent + 0.5 * V.reshape(n, -1) @ outer.T
@@ -135,6 +135,8 @@ def _absorbed(m0, V0, y, seen, C, d, outer):
         next_V = np.linalg.inv(P0 + W)
         gradient = (seen * y - rate) @ C - np.einsum("nij,nj->ni", P0, centred)
         next_m = m + np.einsum("nij,nj->ni", next_V, gradient)
+        # What is done stays as it is, so that it does not depend on the others.
+        rises &= ~done
         keep = rises[:, None]
         kept = np.where(keep, m, kept[0]), np.where(keep[..., None], V, kept[1])
         goal = (
@@ -142,7 +144,8 @@ def _absorbed(m0, V0, y, seen, C, d, outer):
             np.where(keep[..., None], next_V, goal[1]),
         )
         best = np.where(rises, value, best)
-        if np.all(gain <= NEWTON_TOL):
+        done |= rises & (gain <= NEWTON_TOL)
+        if done.all():
             break
         step = np.where(rises, np.minimum(1.0, 2.0 * step), 0.5 * step)
         m = kept[0] + step[:, None] * (goal[0] - kept[0])
