@@ -46,6 +46,15 @@ class GaussianChain(Distribution):
         lagged = found.lagged_of_steps()[:-1] + m[:-1, :, None] * m[1:, None, :]
         return {"value": m, "outer": outer, "lagged": lagged}
 
+    def innovations(self, matrix, weight):
+        """``sum_t weight_t E[w_t w_t']`` of ``w_t = x_t - A x_{t-1}``; no weight first.
+
+        A is the matrix that the precision was made with.
+        """
+        w = self.mean[1:] - self.mean[:-1] @ matrix.T
+        spread = self.precision.innovations(matrix, weight)
+        return spread + w.T @ (weight[1:, None] * w)
+
     def step_entropies(self):
         """The share of each step, which add up to the entropy."""
         return 0.5 * (self.dim * (1.0 + LOG_2PI) - self.precision.log_dets())

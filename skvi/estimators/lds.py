@@ -108,7 +108,7 @@ class VariationalLinearDynamicalSystem(LDSPredictionMixin, VariationalEstimator)
         Of named structures: the variances that are known, by component ("level",
         "slope", "seasonal"), a number or one for each column.
 
-    initial_mean, initial_covariance : None, float or array-like, default=None
+    initial_mean, initial_covariance : None or array-like, default=None
         The law of first states, if it is known: K numbers; a number, K variances or a
         matrix. With the free structure None for both lets x_1k ~ N(0, 1 / lambda_k)
         with unknown lambda_k, and None for one of them is zero or the identity. Named
@@ -270,6 +270,10 @@ class VariationalLinearDynamicalSystem(LDSPredictionMixin, VariationalEstimator)
     **Time.** A step costs K^3 operations until the variances settle, and with constant
     parameters and complete steps K^2 after that; a missing entry costs about 1 / (1 -
     r) such steps more, r the rate at which the chain forgets.
+
+    **Many columns.** The states of a named structure's columns are one vector, so
+    that D columns cost D^3 as much as one: fit one estimator a column where they are
+    more than a few.
 
     **Densities.** ``score_samples`` takes the posterior means of the parameters;
     ``n_samples=`` averages over draws.
@@ -590,7 +594,7 @@ class VariationalLinearDynamicalSystem(LDSPredictionMixin, VariationalEstimator)
         """What makes two fits' posteriors alike."""
         known = [name for name in KNOWN if getattr(self, name) is not None]
         if self.state_variances is not None:
-            known += [f"state_variances of {name}" for name in self.state_variances]
+            known += [k for k, v in self.state_variances.items() if v is not None]
         if self.initial_mean is not None or self.initial_covariance is not None:
             known.append("initial")
         return {

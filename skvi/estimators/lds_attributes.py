@@ -32,12 +32,7 @@ class LDSAttributes:
         q, setup, model = fit.posterior, self.setup, self.model
         outer = in_units(q, model, self.frame.unit, self.frame.centre)
         terms = self._terms(fit, outer.entropy() - q.entropy())
-        chains = run_parallel(
-            lambda block: model.chain(q, block),
-            self.blocks,
-            self.n_jobs,
-            shared_memory=True,
-        )
+        chains = self._chains(q)
         if model.is_structural:
             more = structural_attributes(outer, model, setup, self.frame)
             more.update(self._log_variances(q))
@@ -62,6 +57,19 @@ class LDSAttributes:
             "_fitted_q": q,
             "_fitted_statistics": fit.statistics,
         }
+
+    def _chains(self, q):
+        """The laws of the states; what the blocks remember of a fit stays."""
+        memories = [block.memory for block in self.blocks]
+        chains = run_parallel(
+            lambda block: self.model.chain(q, block),
+            self.blocks,
+            self.n_jobs,
+            shared_memory=True,
+        )
+        for block, memory in zip(self.blocks, memories):
+            block.memory = memory
+        return chains
 
     def inward(self, posterior):
         """A posterior in the data's units, in those of this fit's model."""

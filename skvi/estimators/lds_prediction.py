@@ -27,6 +27,7 @@ from skvi.models.lds.predictive import known, log_densities
 from skvi.models.lds.response import gammas, mean_changes
 
 N_DRAWS = 200  # of the parameters, that a forecast averages over
+N_DRAWS_OF_COUNTS = 50  # where quantiles are sums over Poisson laws
 
 
 class LDSPredictionMixin(
@@ -145,13 +146,14 @@ class LDSPredictionMixin(
             return None
         return self._fitted_response
 
-    def _state_covariances(self, law, block):
+    def _state_covariances(self, law, block, steps=slice(None)):
         """In the model's units, (n_steps, K, K)."""
-        cov = law.covariances.of_steps()
+        found = law.covariances
+        cov = found.variances[found.whose[steps]]
         if self._corrected is None:
             return cov
         model, q = self._fitted_setup.model, self._fitted_q
-        changes = mean_changes(model, block, q)
+        changes = mean_changes(model, block, q)[:, steps]
         root = np.linalg.cholesky(self._corrected + 1e-12 * np.eye(len(changes)))
         moved = np.einsum("ij,itk->jtk", root, changes)
         return cov + np.einsum("jtk,jtl->tkl", moved, moved)
@@ -261,9 +263,10 @@ class LDSPredictionMixin(
     def _observation_law(self, model, q, law, steps):
         """The laws of observations at some steps, flat over steps and columns."""
         obs, part = model.observations, q.parts["observations"]
-        outer = extended_outer(law, steps)
+        outer, found = extended_outer(law, steps), law.covariances
         m = np.column_stack([law.mean[steps], np.ones(len(outer))])
-        V = outer - m[:, :, None] * m[:, None, :]
+        V = np.zeros_like(outer)
+        V[:, :-1, :-1] = found.variances[found.whose[steps]]
         rows = part.factors.get("observation")
         theta = obs.theta if rows is None else rows.location
         loc = m @ theta.T
@@ -388,7 +391,10 @@ class LDSPredictionMixin(
     def forecast(self, X, n_steps=1):
         """The laws of the steps that follow each sequence.
 
-        They are mixtures over 200 draws of the parameters, always the same.
+        They are mixtures over 200 draws of the parameters (50 for counts), always the
+        same. Where the
+        mean transition is stable, draws whose transition is not are left out: a few
+        that explode would be all of a long forecast.
 
         Parameters
         ----------
@@ -413,10 +419,11 @@ class LDSPredictionMixin(
         for law, block in zip(self._chains(model, q, blocks), blocks):
             last = block.sequences.lasts
             means.append(law.mean[last])
-            covariances.append(self._state_covariances(law, block)[last])
+            covariances.append(self._state_covariances(law, block, last))
         setup = self._fitted_setup
+        n = N_DRAWS_OF_COUNTS if model.observations.counts else N_DRAWS
         return SeriesForecast(
-            self._models_of_draws(N_DRAWS, np.random.default_rng(0), corrected=True),
+            self._models_of_draws(n, np.random.default_rng(0), corrected=True),
             np.concatenate(means),
             np.concatenate(covariances),
             int(n_steps),
@@ -442,7 +449,8 @@ class LDSPredictionMixin(
             draws = self._corrected_draws(n, rng)
         else:
             draws = q.sample(n, rng)
-        return models_of_draws(model, draws, n)
+        models = models_of_draws(model, draws, n)
+        return _stable(models, self._plug_in) if corrected else models
 
     def _corrected_draws(self, n, rng):
         """Precisions whose logs are Gaussian with the corrected covariance."""
@@ -598,6 +606,17 @@ class LDSPredictionMixin(
         X, sequences = self._validate_steps(X)
         block = Block(self._fitted_frame.inward(X), sequences)
         return self._fitted_setup.model.chain(self._fitted_q, block)
+
+
+def _stable(models, plug_in):
+    """The models that do not explode, where that of the mean parameters does not."""
+    if _growth(plug_in) >= 1.0:
+        return models
+    return [model for model in models if _growth(model) < 1.0] or [plug_in]
+
+
+def _growth(model):
+    return np.abs(np.linalg.eigvals(model.dynamics.matrix)).max()
 
 
 def _location_rows(df, loc, scale, tail):

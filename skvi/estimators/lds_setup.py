@@ -6,7 +6,6 @@ structure have no units, because their noise is one.
 """
 
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 
@@ -220,10 +219,7 @@ def _structural(e, frame, totals):
             laws[name] = PointMass(frame.unit**2 / value)
             continue
         default = 0.5, 0.5 * SHARES[name] * scale * frame.unit**2
-        shape, rate = default
-        if pairs.get(name) is not None:
-            shape, rate = gamma_pair(pairs[name], (0.5, 1.0), "state_prior")
-        rate = np.broadcast_to(rate, (D,)).astype(np.float64)
+        shape, rate = _pair(pairs.get(name), default, D, "state_prior")
         resolved[name] = (shape, rate)
         laws[name] = Gamma(np.full(D, shape), rate / frame.unit**2)
     priors["state_prior_"] = resolved
@@ -288,9 +284,7 @@ def _noise_prior(e, frame, totals, priors, shape, share):
         return PointMass(frame.unit**2 / value)
     variance = totals.variance if share else NOISE_SHARE * totals.rough_variance
     default = shape, 0.5 * variance * frame.unit**2
-    found = gamma_pair(e.noise_prior, default, "noise_prior")
-    shape, rate = found
-    rate = np.broadcast_to(rate, (D,)).astype(np.float64)
+    shape, rate = _pair(e.noise_prior, default, D, "noise_prior")
     priors["noise_prior_"] = (shape, rate)
     return Gamma(np.full(D, shape), rate / frame.unit**2)
 
@@ -307,6 +301,25 @@ def _known_initial(e, mean, covariance, K, priors, unit=1.0, shift=0.0):
     return KnownInitial((mean - shift) / unit, _inverse(inner))
 
 
+def _pair(value, default, D, name):
+    """(shape, rates (D,)) of a Gamma law, from a shape and a rate or one a column."""
+    if value is None:
+        shape, rate = default
+    else:
+        try:
+            shape, rate = value
+            shape, rate = float(shape), np.asarray(rate, dtype=np.float64)
+        except (TypeError, ValueError):
+            shape, rate = np.nan, np.array(np.nan)
+        right = rate.shape in {(), (D,)} and np.all((rate > 0.0) & (rate < np.inf))
+        if not (right and 0.0 < shape < np.inf):
+            raise ValueError(
+                f"{name}={value!r} must be a pair (shape, rate) of positive numbers, "
+                f"such as (0.5, 1.0); the rate may be one for each of the {D} columns."
+            )
+    return shape, np.broadcast_to(rate, (D,)).astype(np.float64)
+
+
 def _log_means(totals):
     return np.log((totals.sum + 0.5) / np.maximum(totals.n, 1.0))
 
@@ -319,7 +332,7 @@ def _array(value, shape, name):
     if array.shape != shape or not np.all(np.isfinite(array)):
         raise ValueError(
             f"{name} must be an array of finite numbers of shape {shape}, got "
-            f"{value!r}."
+            f"{value!r}. (The number of states is n_components.)"
         )
     return array
 
@@ -337,7 +350,10 @@ def _variances(value, D, name):
 
 
 def _numeric(value):
-    return isinstance(value, Real) or np.asarray(value).dtype.kind in "fiu"
+    try:
+        return np.asarray(value).dtype.kind in "fiu"
+    except ValueError:  # of ragged lists
+        return False
 
 
 def _covariance(value, K, name):

@@ -231,10 +231,14 @@ class Damped(Batch):
         before = self._elbo(statistics, q)
         for _ in range(self.MOST_HALVINGS):
             self._remember(memories)
-            with np.errstate(all="ignore"):
-                after = self.model.global_step(statistics.values, q, self.rho)
-                record = self._evaluated(after)
-            if self._elbo(record[1], after) >= before:
+            try:
+                with np.errstate(all="ignore"):
+                    after = self.model.global_step(statistics.values, q, self.rho)
+                    record = self._evaluated(after)
+                    rises = self._elbo(record[1], after) >= before
+            except np.linalg.LinAlgError:  # as far off as a bound can be
+                rises = False
+            if rises:
                 self.rho = min(1.0, 2.0 * self.rho)
                 self.seen.append(record)
                 return after

@@ -136,8 +136,13 @@ def climb(
     path, fallback, fit = [], None, None
     for iteration in range(max_iter + 1):
         # An extrapolation may land where numbers overflow; it is then dropped.
-        with np.errstate(all="ignore" if fallback is not None else None):
-            statistics, terms = _evaluate(model, driver, q)
+        statistics, terms = None, {"none": np.nan}
+        try:
+            with np.errstate(all="ignore" if fallback is not None else None):
+                statistics, terms = _evaluate(model, driver, q)
+        except np.linalg.LinAlgError:
+            if fallback is None:
+                raise
         elbo = sum(terms.values())
         if fallback is not None and not elbo >= path[-1] - SLACK * abs(path[-1]):
             q, fallback = fallback, None

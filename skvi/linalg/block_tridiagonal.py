@@ -96,22 +96,22 @@ class BlockTridiagonalPrecision:
             room *= 8
         yield n
 
-    @cached_property
+    @property
     def factors(self):
         """(S^-1, G, log|S|, which): see the kernel."""
-        return self._eliminated(False)[:-1]
+        return self._eliminated[:-1]
 
     @property
     def predicted(self):
         """The precision of a step given those before it, of each different step."""
-        return self._eliminated(True)[-1]
+        return self._eliminated[-1]
 
-    def _eliminated(self, keep_predicted):
+    @cached_property
+    def _eliminated(self):
         d, which = self.dim, np.empty(self.n_steps, dtype=np.int64)
         for room in self._rooms():
-            inverses, gains = np.empty((2, room, d, d))
+            inverses, gains, predicted = np.empty((3, room, d, d))
             log_dets = np.empty(room)
-            predicted = np.empty((room if keep_predicted else 0, d, d))
             n, step = tridiagonal.eliminate(
                 self.information,
                 self.matrix,
@@ -129,9 +129,10 @@ class BlockTridiagonalPrecision:
             if n >= 0:
                 return inverses[:n], gains[:n], log_dets[:n], which, predicted[:n]
             if n == -1:
-                raise ValueError(
+                raise np.linalg.LinAlgError(
                     f"The precision of the chain is not positive definite at step "
-                    f"{step}, to working precision."
+                    f"{step}, to working precision: a variance or a prior is out of "
+                    "proportion to the others. Give it another size, or leave it out."
                 )
         raise AssertionError("room for every step")
 
@@ -177,6 +178,20 @@ class BlockTridiagonalPrecision:
             if n >= 0:
                 break
         return StepCovariances(variances[:n], lagged[:n], whose)
+
+    def innovations(self, matrix, weight):
+        """``sum_t weight_t cov(x_t - A x_{t-1})`` for the A of the chain.
+
+        By ``Q - QPQ + QP V PQ`` with the precision P of x_t given the past: relative to
+        Q, a difference of covariances of x would have few digits where noise is small.
+        """
+        found, which, Q = self.covariances, self.factors[-1], self.covariance
+        n = len(found.variances)
+        pairs, pair = np.unique(which * n + found.whose, return_inverse=True)
+        share = np.bincount(pair.reshape(-1), weights=weight, minlength=len(pairs))
+        P, V = self.predicted[pairs // n], found.variances[pairs % n]
+        each = Q - Q @ P @ Q + Q @ P @ V @ P @ Q
+        return np.tensordot(share, each, 1)
 
     def sample(self, n, rng):
         """Draws of N(0, P^-1), (n, T, d): the last step of a sequence first."""
@@ -224,6 +239,17 @@ class BlockDiagonalPrecision:
         variances = np.linalg.inv(self.blocks)
         variances = 0.5 * (variances + np.swapaxes(variances, 1, 2))
         return StepCovariances(variances, np.zeros_like(variances), self.kind)
+
+    def innovations(self, matrix, weight):
+        """``sum_t weight_t cov(x_t - A x_{t-1})``."""
+        before = np.append(weight[1:], 0.0)  # of x_{t-1}
+        now, past = (
+            np.bincount(self.kind, weights=w, minlength=len(self.blocks))
+            for w in (weight, before)
+        )
+        V = self.covariances.variances
+        past = np.tensordot(past, V, 1)
+        return np.tensordot(now, V, 1) + matrix @ past @ matrix.T
 
     def sample(self, n, rng):
         roots = np.linalg.cholesky(self.covariances.variances)[self.kind]

@@ -130,9 +130,9 @@ def one_block(y, bounds=None):
     return Block(y, Sequences(bounds))
 
 
-def sum_of_outer(chain, weight):
-    """``sum_t weight_t E[x_t x_t']``."""
-    m, found = chain.mean, chain.covariances
+def sum_of_outer(chain, weight, origin=0.0):
+    """``sum_t weight_t E[(x_t - origin) (x_t - origin)']``."""
+    m, found = chain.mean - origin, chain.covariances
     shares = np.bincount(found.whose, weights=weight, minlength=len(found.variances))
     return np.tensordot(shares, found.variances, 1) + m.T @ (weight[:, None] * m)
 

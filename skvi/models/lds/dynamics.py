@@ -8,7 +8,8 @@ local step reads the expected products
     E\Lambda, \quad E[\Lambda A], \quad E[A'\Lambda A], \quad E\log|\Lambda|
 
 and the global step the statistics ``prev`` = sum E[x_{t-1} x_{t-1}'], ``cross`` =
-sum E[x_t x_{t-1}'] and ``next`` = sum E[x_t x_t'] over all transitions.
+sum E[x_t x_{t-1}'] and ``next`` = sum E[x_t x_t'] over all transitions, or, where A is
+known, ``innovations`` = sum E[w_t w_t'] of w_t = x_t - A x_{t-1}.
 """
 
 from dataclasses import dataclass
@@ -45,10 +46,13 @@ class Transition:
 
     def energy(self, values):
         """``E log p`` of all transitions."""
+        n, d = values["n_transitions"], len(self.precision)
+        if "innovations" in values:  # of a known matrix
+            square = np.sum(self.precision * values["innovations"])
+            return 0.5 * (n * (self.log_det - d * LOG_2PI) - square)
         square = np.sum(self.precision * values["next"])
         square -= 2.0 * np.sum(self.onward * values["cross"])
         square += np.sum(self.back * values["prev"])
-        n, d = values["n_transitions"], len(self.precision)
         return 0.5 * (n * (self.log_det - d * LOG_2PI) - square)
 
 
@@ -63,6 +67,8 @@ class FreeDynamics:
     means ``cross (diag(E alpha) + prev)^-1``; then
     ``E[A'A] = E[A]'E[A] + K precision^-1``.
     """
+
+    matrix = None  # not known
 
     def __init__(self, relevance_prior):
         self.relevance_prior = relevance_prior
@@ -203,8 +209,7 @@ class StructuralDynamics:
         return Transition(self.matrix, P, Q, np.zeros_like(P), log_det)
 
     def global_step(self, values, warm):
-        A, cross = self.matrix, values["cross"] @ self.matrix.T
-        squares = np.diag(values["next"] - cross - cross.T + A @ values["prev"] @ A.T)
+        squares = np.diag(values["innovations"])
         n, laws = values["n_transitions"], {}
         for name in self.unknown:
             members = self.members[name]
@@ -230,6 +235,8 @@ class StructuralDynamics:
 class FreeInitial:
     r"""``x_1k ~ N(0, 1 / lambda_k)``, ``lambda_k ~ Gamma``."""
 
+    mean = 0.0
+
     def __init__(self, prior):
         self.precision_prior = prior
 
@@ -241,10 +248,9 @@ class FreeInitial:
         return Product({"initial_precision": self.precision_prior})
 
     def expected(self, q):
-        """(E[Lambda], E[Lambda] mean, mean' E[Lambda] mean, E log|Lambda|)."""
+        """(E[Lambda], E[Lambda] mean, E log|Lambda|)."""
         law = q["initial_precision"]
-        zero = np.zeros(self.dim)
-        return np.diag(law.mean), zero, 0.0, float(np.sum(law.mean_log))
+        return np.diag(law.mean), np.zeros(self.dim), float(np.sum(law.mean_log))
 
     def global_step(self, values, warm):
         return self.turned(warm, np.eye(self.dim), values)
@@ -284,7 +290,7 @@ class KnownInitial:
     def expected(self, q):
         linear = self.precision @ self.mean
         log_det = np.linalg.slogdet(self.precision)[1]
-        return self.precision, linear, float(self.mean @ linear), float(log_det)
+        return self.precision, linear, float(log_det)
 
     def global_step(self, values, warm):
         return warm
@@ -297,9 +303,8 @@ class KnownInitial:
 
 
 def initial_energy(expected, values):
-    """``E log p`` of all first states."""
-    precision, linear, square, log_det = expected
+    """``E log p`` of all first states; ``first_outer`` is about their mean."""
+    precision, linear, log_det = expected
     n, d = values["n_sequences"], len(linear)
-    total = np.sum(precision * values["first_outer"])
-    total += n * square - 2.0 * linear @ values["first"]
-    return 0.5 * (n * (log_det - d * LOG_2PI) - total)
+    square = np.sum(precision * values["first_outer"])
+    return 0.5 * (n * (log_det - d * LOG_2PI) - square)

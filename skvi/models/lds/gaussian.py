@@ -43,30 +43,6 @@ class GaussianObservations:
         h -= added[which, :-1, -1] if len(added) > 1 else added[0, :-1, -1]
         return family.best(base.precision(information), base.add_linear(h))
 
-    def statistics(self, q, chain, block):
-        D, p = block.filled.shape[1], chain.dim + 1
-        response = np.empty((D, p))
-        response[:, :-1] = block.weighted_filled.T @ chain.mean
-        response[:, -1] = block.weighted_filled.sum(axis=0)
-        if block.complete:
-            gram = np.empty((p, p))
-            gram[:-1, :-1] = sum_of_outer(chain, block.weight)
-            gram[-1, :-1] = gram[:-1, -1] = block.weight @ chain.mean
-            gram[-1, -1] = block.weight.sum()
-            gram = np.broadcast_to(gram, (D, p, p)).copy()
-        else:
-            gram = _grams(chain, block)
-        return {"gram": gram, "response": response, **block.constants}
-
-    def energy(self, values, q):
-        """``E log p(y | x)``."""
-        e = self.expect(q)
-        square = e["value"] @ values["square"]
-        square -= 2.0 * np.sum(e["linear"] * values["response"])
-        square += np.sum(e["quadratic"] * values["gram"])
-        normal = values["n_observed"] @ (e["log"] - LOG_2PI)
-        return 0.5 * (normal - square)
-
 
 class FreeLoadings(UnknownLoadings, GaussianObservations):
     r"""Unknown loadings with a relevance for each state.
@@ -94,6 +70,30 @@ class FreeLoadings(UnknownLoadings, GaussianObservations):
     @staticmethod
     def expect(q):
         return q["observation"].expect()
+
+    def statistics(self, q, chain, block):
+        D, p = block.filled.shape[1], chain.dim + 1
+        response = np.empty((D, p))
+        response[:, :-1] = block.weighted_filled.T @ chain.mean
+        response[:, -1] = block.weighted_filled.sum(axis=0)
+        if block.complete:
+            gram = np.empty((p, p))
+            gram[:-1, :-1] = sum_of_outer(chain, block.weight)
+            gram[-1, :-1] = gram[:-1, -1] = block.weight @ chain.mean
+            gram[-1, -1] = block.weight.sum()
+            gram = np.broadcast_to(gram, (D, p, p)).copy()
+        else:
+            gram = _grams(chain, block)
+        return {"gram": gram, "response": response, **block.constants}
+
+    def energy(self, values, q):
+        """``E log p(y | x)``."""
+        e = self.expect(q)
+        square = e["value"] @ values["square"]
+        square -= 2.0 * np.sum(e["linear"] * values["response"])
+        square += np.sum(e["quadratic"] * values["gram"])
+        normal = values["n_observed"] @ (e["log"] - LOG_2PI)
+        return 0.5 * (normal - square)
 
     def global_step(self, values, warm):
         relevance = self.relevance(warm["observation"])
@@ -155,15 +155,33 @@ class KnownLoadings(GaussianObservations):
             "quadratic": linear[:, :, None] * theta[:, None, :],
         }
 
+    def statistics(self, q, chain, block):
+        """Sums of squares of what is left, E (y - Cx - d)^2, of each column."""
+        C, found = self.matrix, chain.covariances
+        patterns, which = block.observed
+        seen = patterns[which] if not block.complete else 1.0
+        left = seen * (block.filled - chain.mean @ C.T - self.intercept)
+        residual = np.einsum("t,ts,ts->s", block.weight, left, left)
+        # c'V c of each different pair of what is observed and of a variance
+        n, outer = len(found.variances), C[:, :, None] * C[:, None, :]
+        spread = found.variances.reshape(n, -1) @ outer.reshape(len(C), -1).T
+        pairs, pair = np.unique(which * n + found.whose, return_inverse=True)
+        share = np.bincount(pair.reshape(-1), weights=block.weight)
+        residual += share @ (patterns[pairs // n] * spread[pairs % n])
+        return {"residual": residual, "n_observed": block.constants["n_observed"]}
+
+    def energy(self, values, q):
+        e = self.noise(q).expect()
+        normal = values["n_observed"] @ np.broadcast_to(
+            e["log"] - LOG_2PI, values["n_observed"].shape
+        )
+        return 0.5 * (normal - np.sum(e["value"] * values["residual"]))
+
     def global_step(self, values, warm):
         if self.noise_known:
             return warm
-        theta = self.theta
-        left = values["square"] - 2.0 * np.sum(theta * values["response"], axis=1)
-        left = left + np.einsum("rij,ri,rj->r", values["gram"], theta, theta)
-        noise = self.noise_prior.absorb(
-            0.5 * values["n_observed"], 0.5 * np.maximum(left, 0.0)
-        )
+        left = values["residual"]
+        noise = self.noise_prior.absorb(0.5 * values["n_observed"], 0.5 * left)
         return self._product(noise)
 
     def expected_log_prior(self, q):

@@ -64,7 +64,6 @@ AXES = {
     "prev": 2,
     "cross": 2,
     "next": 2,
-    "first": 1,
     "first_outer": 2,
     "gram": 2,
     "response": 1,
@@ -162,7 +161,7 @@ class LDSModel(Model):
 
     def chain_prior(self, q, block):
         transition = self.dynamics.expected(q.parts["dynamics"])
-        first, linear, _, _ = self.initial.expected(q.parts["initial"])
+        first, linear, _ = self.initial.expected(q.parts["initial"])
         _, is_first, is_last = block.kinds[0]
         information = np.where(is_first[:, None, None], first, 0.0)
         information += np.where(is_last[:, None, None], 0.0, transition.excess)
@@ -190,13 +189,16 @@ class LDSModel(Model):
         cross += m[1:].T @ (past[1:, None] * m[:-1])
         at_first = np.zeros(block.n_steps)
         at_first[first] = block.weight[first]
+        values = {}
+        if self.dynamics.matrix is not None:
+            values["innovations"] = chain.innovations(self.dynamics.matrix, past)
         return {
+            **values,
             "prev": sum_of_outer(chain, block.has_future),
             "cross": cross,
             "next": sum_of_outer(chain, past),
             "n_transitions": float(past.sum()),
-            "first": at_first[first] @ m[first],
-            "first_outer": sum_of_outer(chain, at_first),
+            "first_outer": sum_of_outer(chain, at_first, self.initial.mean),
             "n_sequences": float(at_first.sum()),
             **self.observations.statistics(q.parts["observations"], chain, block),
         }

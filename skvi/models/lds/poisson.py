@@ -155,7 +155,7 @@ class PoissonObservations:
         return value, (W, r)
 
     def _first_sites(self, q, block):
-        """Where nothing is known of the states: rates between counts and a usual one."""
+        """With nothing known of the states: rates between counts and a usual one."""
         theta, d = self._theta(q), self._theta(q).shape[1] - 1
         T, y = block.n_steps, block.filled
         seen = _seen(block, slice(None))

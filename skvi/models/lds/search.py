@@ -1,6 +1,6 @@
 """From starts to the best optimum found."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -81,16 +81,30 @@ def without_idle_states(model, blocks, fit, settings, n_jobs=None, on_iteration=
     while model.dim > 1 and fit.converged:
         idle = int(np.argmin(model.powers(fit.posterior, fit.statistics.values)))
         q = model.at_rest(fit.posterior, fit.statistics.values, idle)
-        with np.errstate(all="ignore"):
-            short = run(model, blocks, q, Settings(N_SHORT, 0.0), n_jobs)
-        if not short.elbo > fit.elbo + settings.tol:
+        short = _tried(model, blocks, q, Settings(N_SHORT, 0.0), n_jobs)
+        if short is None or not short.elbo > fit.elbo + settings.tol:
             return fit
         left = Settings(max(1, settings.max_iter - fit.n_iter), settings.tol)
-        onward = run(model, blocks, short.posterior, left, n_jobs, on_iteration)
-        onward.path[:0] = fit.path
-        onward.n_iter += fit.n_iter
-        fit = onward
+        fit = _continued(
+            fit, model, blocks, short.posterior, left, n_jobs, on_iteration
+        )
     return fit
+
+
+def _continued(before, model, blocks, q, settings, n_jobs, on_iteration):
+    """A run from q as the continuation of an earlier one."""
+
+    def joined(later):
+        path, n_iter = before.path + later.path, before.n_iter + later.n_iter
+        return replace(later, path=path, n_iter=n_iter)
+
+    report = None
+    if on_iteration is not None:
+
+        def report(later):
+            return on_iteration(joined(later))
+
+    return joined(run(model, blocks, q, settings, n_jobs, report))
 
 
 def first_posterior(model, y, sequences, scale, rng=None, n_jobs=None):
@@ -112,7 +126,12 @@ def first_posterior(model, y, sequences, scale, rng=None, n_jobs=None):
             for window in starts.windows(sample.sequences)
         ]
     gentle = model.with_even_relevances() if model.turns else model
-    candidates = [starts.from_points(gentle, x, sample) for x in points]
+    candidates = []
+    for x in points:
+        try:
+            candidates.append(starts.from_points(gentle, x, sample))
+        except np.linalg.LinAlgError:
+            continue  # points that the model can make nothing of
     return _best_short(gentle, candidates, sample, N_SHORT, n_jobs)
 
 
@@ -121,14 +140,24 @@ def _best_short(model, candidates, sample, n_steps, n_jobs):
 
     def elbo(q):
         sample_of_own = Block(sample.y, _from_zero(sample.sequences))
-        with np.errstate(all="ignore"):
-            fit = run(model, [sample_of_own], q, Settings(n_steps, 0.0))
-        return fit.elbo, fit.posterior
+        fit = _tried(model, [sample_of_own], q, Settings(n_steps, 0.0))
+        return (-np.inf, q) if fit is None else (fit.elbo, fit.posterior)
 
     found = run_parallel(elbo, candidates, n_jobs, shared_memory=True)
     scores = np.array([score for score, _ in found])
-    scores[np.isnan(scores)] = -np.inf
+    if not np.any(np.isfinite(scores)):
+        return model.prior()
+    scores[~np.isfinite(scores)] = -np.inf
     return found[int(np.argmax(scores))][1]
+
+
+def _tried(model, blocks, q, settings, n_jobs=None):
+    """A run from where nothing is sure, or None if numbers get out of hand."""
+    try:
+        with np.errstate(all="ignore"):
+            return run(model, blocks, q, settings, n_jobs)
+    except np.linalg.LinAlgError:
+        return None
 
 
 def _from_zero(sequences):

@@ -15,6 +15,7 @@ WINDOWS = (1, 5, 15)  # of moving averages that a start is tried with
 N_SETTLING = 4  # global steps from points
 MOST_STEPS = 5_000  # of short runs
 RATIOS = (1.0, 1e-1, 1e-2, 1e-4)  # of variances that a preset is tried with
+ROUNDING = 1e-9  # relative sizes that are rounding
 SURE = 50.0  # shape of the Gamma laws of these starts
 
 
@@ -32,6 +33,10 @@ class Points:
     def covariances(self):
         zeros = np.zeros((1, self.dim, self.dim))
         return StepCovariances(zeros, zeros, np.zeros(len(self.mean), dtype=np.int64))
+
+    def innovations(self, matrix, weight):
+        w = self.mean[1:] - self.mean[:-1] @ matrix.T
+        return w.T @ (weight[1:, None] * w)
 
 
 def from_points(model, states, block):
@@ -70,7 +75,8 @@ def signals(block, counts):
     mean = np.where(seen, y, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
     z = np.where(seen, y - mean, 0.0)
     scale = np.sqrt(np.mean(z**2, axis=0))
-    return z / np.where(scale > 0.0, scale, 1.0)
+    varies = scale > ROUNDING * (1.0 + np.abs(mean))
+    return np.where(varies, z / np.where(varies, scale, 1.0), 0.0)
 
 
 def windows(sequences):
@@ -89,8 +95,8 @@ def states_by_components(z, sequences, n_components, window, rng=None):
     if z.shape[1] < 2 * n_components:
         z = np.column_stack([_shifted(z, sequences, lag) for lag in range(lags)])
     U, s, _ = np.linalg.svd(z, full_matrices=False)
-    k = min(n_components, len(s))
-    x = U[:, :k] * np.maximum(s[:k], 1e-6 * max(s[0], 1e-300))
+    k = min(n_components, int(np.sum(s > ROUNDING * np.sqrt(z.size))))
+    x = U[:, :k]
     rest = np.random.default_rng(0) if rng is None else rng
     if k < n_components:
         noise = rest.standard_normal((len(z), n_components - k))
@@ -98,9 +104,12 @@ def states_by_components(z, sequences, n_components, window, rng=None):
     if rng is not None:
         width = min(len(s), 3 * n_components)
         mix = rng.standard_normal((width, n_components))
-        x = (U[:, :width] * s[:width]) @ mix
+        x = (U[:, :width] * s[:width]) @ mix + 1e-3 * rest.standard_normal(
+            (len(z), n_components)
+        )
+    x = x - x.mean(axis=0) if len(x) > 1 else x
     scale = x.std(axis=0)
-    x = x / np.where(scale > 0.0, scale, 1.0)
+    x = x / np.where(scale > ROUNDING, scale, 1.0)
     inner = np.flatnonzero(sequences.begins[1:-1] == 0) + 1
     if len(inner) <= 2 * n_components:
         return x
