@@ -4,6 +4,7 @@ from skvi.linalg.block_tridiagonal import (
     BlockDiagonalPrecision,
     BlockTridiagonalPrecision,
     StepCovariances,
+    pair_shares,
 )
 from skvi.linalg.covariance import (
     DenseCovariance,
@@ -33,6 +34,7 @@ __all__ = [
     "Spectrum",
     "StepCovariances",
     "as_matrix",
+    "pair_shares",
     "scaled_covariance",
     "symmetric_operator",
 ]

@@ -11,6 +11,27 @@ SETTLED = 1e-13  # relative change of a precision that is rounding
 ROOM = 256  # different steps to begin with
 
 
+def pair_shares(first, second, weight):
+    """The different pairs of two labels of steps, and the weight of each.
+
+    Returns
+    -------
+    first, second : arrays of int of shape (n,)
+    share : array of shape (n,)
+        Sums of the weights of the steps that have the pair.
+    """
+    n = int(second.max()) + 1
+    code = first * n + second
+    if int(code.max()) < 4 * len(code):  # no need to sort
+        share = np.bincount(code, weights=weight)
+        pairs = np.flatnonzero(np.bincount(code))
+        share = share[pairs]
+    else:
+        pairs, pair = np.unique(code, return_inverse=True)
+        share = np.bincount(pair.reshape(-1), weights=weight)
+    return pairs // n, pairs % n, share
+
+
 @dataclass(frozen=True)
 class StepCovariances:
     """Covariances of steps, each stored once where many steps share it.
@@ -186,10 +207,8 @@ class BlockTridiagonalPrecision:
         Q, a difference of covariances of x would have few digits where noise is small.
         """
         found, which, Q = self.covariances, self.factors[-1], self.covariance
-        n = len(found.variances)
-        pairs, pair = np.unique(which * n + found.whose, return_inverse=True)
-        share = np.bincount(pair.reshape(-1), weights=weight, minlength=len(pairs))
-        P, V = self.predicted[pairs // n], found.variances[pairs % n]
+        factor, variance, share = pair_shares(which, found.whose, weight)
+        P, V = self.predicted[factor], found.variances[variance]
         each = Q - Q @ P @ Q + Q @ P @ V @ P @ Q
         return np.tensordot(share, each, 1)
 

@@ -26,6 +26,8 @@ class Block:
         Of the observations' local step, from pass to pass.
     expected : (chain, array of shape (n_steps,))
         What it found last: a law of the states, and expected log densities.
+    last : (posterior, patient, chain)
+        What the last local step was for, and what it found.
     patient : bool
         Whether a local step that iterates goes on to its end; in a fit it need not.
     """
@@ -35,6 +37,7 @@ class Block:
         self.y = y[sequences.steps]
         self.memory = None
         self.expected = None, None
+        self.last = None, None, None
         self.patient = True
 
     @classmethod

@@ -16,6 +16,7 @@ import numpy as np
 
 from skvi.distributions import PointMass, Product, Regressions
 from skvi.distributions.gaussian import LOG_2PI
+from skvi.linalg import pair_shares
 from skvi.models.lds.block import chunks, sum_of_outer
 from skvi.models.lds.loadings import UnknownLoadings
 
@@ -165,9 +166,8 @@ class KnownLoadings(GaussianObservations):
         # c'V c of each different pair of what is observed and of a variance
         n, outer = len(found.variances), C[:, :, None] * C[:, None, :]
         spread = found.variances.reshape(n, -1) @ outer.reshape(len(C), -1).T
-        pairs, pair = np.unique(which * n + found.whose, return_inverse=True)
-        share = np.bincount(pair.reshape(-1), weights=block.weight)
-        residual += share @ (patterns[pairs // n] * spread[pairs % n])
+        pattern, variance, share = pair_shares(which, found.whose, block.weight)
+        residual += share @ (patterns[pattern] * spread[variance])
         return {"residual": residual, "n_observed": block.constants["n_observed"]}
 
     def energy(self, values, q):

@@ -168,10 +168,14 @@ class LDSModel(Model):
         return ChainPrior(information, transition, linear, block)
 
     def chain(self, q, block):
-        """The best q(x) of a block, a GaussianChain."""
-        base = self.chain_prior(q, block)
-        part = q.parts["observations"]
-        return self.observations.chain(base, part, block, self.family)
+        """The best q(x) of a block, a GaussianChain; the last one is kept."""
+        whose, patient, chain = block.last
+        if whose is not q or patient is not block.patient:
+            base = self.chain_prior(q, block)
+            part = q.parts["observations"]
+            chain = self.observations.chain(base, part, block, self.family)
+            block.last = q, block.patient, chain
+        return chain
 
     def statistics(self, q, block):
         chain = self.chain(q, block)

@@ -55,15 +55,24 @@ def from_points(model, states, block):
 
 
 def subset(y, sequences):
-    """A block of about the first MOST_STEPS steps: whole sequences or part of one."""
-    n = np.searchsorted(sequences.bounds, MOST_STEPS + sequences.bounds[0])
+    """A block of about MOST_STEPS steps: some whole sequences, or the start of one.
+
+    Which ones depends on the sequences and not on their order.
+    """
     if sequences.n_steps <= MOST_STEPS:
         return Block(y, sequences)
-    if n <= 1:
-        first = sequences.bounds[0]
-        weight = None if sequences.weight is None else sequences.weight[:1]
-        return Block(y, Sequences([first, first + MOST_STEPS], weight))
-    return Block(y, sequences.part(0, n - 1))
+    lengths, weight = sequences.lengths, sequences.weight
+    sums = np.add.reduceat(np.nan_to_num(y[sequences.steps]), sequences.firsts)
+    order = np.lexsort((*sums.T, lengths))
+    every = -(-sequences.n_steps // MOST_STEPS)
+    chosen = order[::every]
+    first, last = sequences.bounds[chosen], sequences.bounds[chosen + 1]
+    last = np.minimum(last, first + MOST_STEPS)
+    rows = np.concatenate([y[i:j] for i, j in zip(first, last)])
+    bounds = np.append(0, np.cumsum(last - first))
+    n = max(1, int(np.searchsorted(bounds, MOST_STEPS, side="right")) - 1)
+    weight = None if weight is None else weight[chosen[:n]]
+    return Block(rows[: bounds[n]], Sequences(bounds[: n + 1], weight))
 
 
 def signals(block, counts):
