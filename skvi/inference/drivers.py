@@ -50,6 +50,9 @@ class Batch:
         return fit
 
 
+STRANDED = 1e-2  # posterior sds that a step would go, if it were one up
+
+
 class Incremental(Batch):
     """Memoised: a block's new statistics replace its old ones and q moves at once.
 
@@ -222,30 +225,37 @@ class Damped(Batch):
         super().__init__(model, blocks, n_jobs, shared_memory)
         self.seen = deque(maxlen=2)  # a plain step, and one that went on from it
         self.rho = 1.0
+        self.stranded = False  # with no step up, and far from where steps point
 
     def evaluate(self, q):
         return self._seen(q)[1]
 
     def advance(self, q, statistics):
         _, _, memories = self._seen(q)
-        before = self._elbo(statistics, q)
-        for _ in range(self.MOST_HALVINGS):
+        before, self.stranded = self._elbo(statistics, q), True
+        for attempt in range(self.MOST_HALVINGS):
             self._remember(memories)
             try:
                 with np.errstate(all="ignore"):
                     after = self.model.global_step(statistics.values, q, self.rho)
+                    if attempt == 0:
+                        self.stranded = not q.distance(after) < STRANDED * self.rho
                     record = self._evaluated(after)
                     rises = self._elbo(record[1], after) >= before
             except np.linalg.LinAlgError:  # as far off as a bound can be
                 rises = False
             if rises:
-                self.rho = min(1.0, 2.0 * self.rho)
+                self.rho, self.stranded = min(1.0, 2.0 * self.rho), False
                 self.seen.append(record)
                 return after
             self.rho *= 0.5
         self._remember(memories)
         self.rho = 1.0
         return q
+
+    def finish(self, model, fit):
+        fit.converged = fit.converged and not self.stranded
+        return fit
 
     def _seen(self, q):
         """(q, its statistics, what the blocks remembered after them)."""
