@@ -320,9 +320,10 @@ print(
 
 # %%
 # The states fill in what was hidden better than smoothing each neuron alone does, if
-# there are enough of them; the bound is content with fewer. In the recording they know where the hand is, and not how fast: what 1500 spikes bear out are
-# states that change slowly, and the movement is over in a quarter of a second. Read off
-# all neurons at once, each with a weight of its own, it is there.
+# there are enough of them; the bound is content with fewer. In the recording they know
+# where the hand is, and not how fast: what 1500 spikes bear out are states that change
+# slowly, and the movement is over in a quarter of a second. Read off all neurons at
+# once, each with a weight of its own, it is there.
 #
 # The picture
 # -----------

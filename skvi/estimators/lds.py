@@ -46,8 +46,9 @@ class VariationalLinearDynamicalSystem(LDSPredictionMixin, VariationalEstimator)
     n_components : int, default=1
         Number of states K of the free structure.
 
-    structure : {"free", "local_level", "local_linear_trend", "seasonal", \
-            "basic_structural"}, default="free"
+    structure : str, default="free"
+        What A, C and Q are like.
+
         - "free": A, C and d are learnt (or given); Q = I, which fixes the scale of the
           states. A has one relevance a column, and so has C: states that the data do
           not ask for are shut off.
