@@ -1355,5 +1355,5 @@ CASES = [
     *_mixture_cases(),
     *_topic_cases(),
     *_hmm_cases(),
-    *lds_cases(),
+    *lds_cases(),  # of VariationalLinearDynamicalSystem, in a file of their own
 ]
