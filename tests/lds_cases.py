@@ -501,6 +501,11 @@ class LDSKind(Kind):
     def tol(self, model, X):
         return model.tol * len(X)
 
+    def one_step(self, model, X):
+        # Streams keep the states as they are turned.
+        inner, (_, q, blocks) = model._fitted_setup.model, model._blocks(X)
+        return inner.without_turns(), blocks[0], (inner.prior(), q)
+
     def onward(self, model, X, y):
         return deepcopy(model).set_params(warm_start=True, max_iter=1, tol=0.0).fit(X)
 
