@@ -643,7 +643,10 @@ class VariationalLinearDynamicalSystem(LDSPredictionMixin, VariationalEstimator)
         X, sequences, kept = validate_steps(
             self, X, reset=reset, dtype=[np.float64, np.float32]
         )
-        if self.observations == "poisson" and np.any(X < 0.0):
+        counts = self.observations == "poisson"
+        if not reset:  # what was fitted, whatever the parameter says by now
+            counts = self._fitted_setup.model.observations.counts
+        if counts and np.any(X < 0.0):
             raise ValueError(
                 f"Negative values in data passed to {type(self).__name__} (input X): "
                 'observations="poisson" are counts, which start at 0.'
