@@ -17,7 +17,6 @@ from skvi.estimators.priors import concentrations
 from skvi.estimators.sequences import (
     refuses_lengths,
     validate_steps,
-    without_weightless,
 )
 from skvi.inference.blocks import blas_threads
 from skvi.inference.drivers import StochasticState
@@ -495,16 +494,6 @@ class VariationalHMM(HMMPredictionMixin, VariationalEstimator):
             self.__dict__.update(of_fit.attributes(fit))
         return self
 
-    def _stream(self):
-        """The stochastic state so far: that of a whole fit is one step."""
-        if self._fitted_stream is not None:
-            state = self._fitted_stream.copy()
-            state.decay, state.offset = self.learning_decay, self.learning_offset
-            return state
-        state = StochasticState(self.learning_decay, self.learning_offset)
-        state.statistics, state.n_steps = self._fitted_statistics, 1
-        return state
-
     def _search(self, data, sequences, of_fit, task):
         settings = Settings(self.max_iter, self.tol)
 
@@ -542,18 +531,6 @@ class VariationalHMM(HMMPredictionMixin, VariationalEstimator):
             self._fitted_q.emissions, self._fitted_frame, of_fit.frame
         )
         return self._fitted_q.with_emissions(q).with_reader(of_fit.model.emissions)
-
-    def _check_same_shape(self, n_features):
-        """Whether the last fit's posterior is one of this estimator's parameters."""
-        before, now = self._fitted_key, self._key(n_features)
-        differs = [
-            f"{k}={now[k]!r} (was {v!r})" for k, v in before.items() if now[k] != v
-        ]
-        if differs:
-            raise ValueError(
-                f"{', '.join(differs)}: the last fit's posterior does not fit. Set "
-                "warm_start=False and call fit to start anew."
-            )
 
     def _key(self, n_features):
         """What makes two fits' posteriors alike."""
@@ -601,11 +578,3 @@ class VariationalHMM(HMMPredictionMixin, VariationalEstimator):
         """New steps: (features, sequences)."""
         X, sequences, _ = self._validate(X, reset=False)
         return X, sequences
-
-    def _validate_training(self, X, reset):
-        """Steps that count, the sequences that they are, and the features' names."""
-        X, sequences, kept = self._validate(X, reset)
-        names = getattr(self, "feature_names_in_", None)
-        if names is None:
-            names = np.array([f"x{j}" for j in range(self.n_features_in_)])
-        return *without_weightless(X, sequences), [str(name) for name in names[kept]]

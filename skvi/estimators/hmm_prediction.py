@@ -12,8 +12,8 @@ from skvi.estimators.base import as_generator, check_count
 from skvi.estimators.hmm_forecast import CategoricalForecast, NumericForecast
 from skvi.estimators.prediction import check_probability
 from skvi.estimators.sequences import (
+    SequenceEstimatorMixin,
     averaged_over_draws,
-    check_any_counts,
     refuses_lengths,
 )
 from skvi.estimators.summary import Summary
@@ -25,7 +25,10 @@ METHODS = ("viterbi", "marginal")
 
 
 class HMMPredictionMixin(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin
+    SequenceEstimatorMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    DensityMixin,
 ):
     """States, densities, forecasts and draws.
 
@@ -179,35 +182,6 @@ class HMMPredictionMixin(
 
         each = run_parallel(density, range(n_samples), self.n_jobs)
         return averaged_over_draws(each, sequences) - log_unit
-
-    @refuses_lengths
-    def score(self, X, y=None, n_samples=None, random_state=None):
-        """Mean log predictive density of a step.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_steps, n_features)
-            Steps, with the columns that have a role. A weight counts whole sequences.
-
-        y : None
-            Ignored; there by convention.
-
-        n_samples, random_state : as in ``score_samples``
-            Whether and how to average over draws of the parameters.
-
-        Returns
-        -------
-        score : float
-            Nats a step.
-        """
-        check_is_fitted(self)
-        X, sequences = self._validate_steps(X)
-        density = self._densities(X, sequences, n_samples, random_state)
-        weight = sequences.step_weight
-        if not weight.size:
-            return float(density.mean())
-        check_any_counts(sequences)
-        return float(np.average(density, weights=weight))
 
     # -- simulation and forecast -------------------------------------------------------
 

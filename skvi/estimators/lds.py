@@ -16,7 +16,6 @@ from skvi.estimators.lds_setup import lags, set_up
 from skvi.estimators.sequences import (
     refuses_lengths,
     validate_steps,
-    without_weightless,
 )
 from skvi.inference.blocks import blas_threads
 from skvi.inference.drivers import StochasticState
@@ -533,16 +532,6 @@ class VariationalLinearDynamicalSystem(LDSPredictionMixin, VariationalEstimator)
             self.__dict__.pop(name, None)
         self.__dict__.update(attributes, _fitted_names=list(attributes))
 
-    def _stream(self):
-        """The stochastic state so far: that of a whole fit is one step."""
-        if self._fitted_stream is not None:
-            state = self._fitted_stream.copy()
-            state.decay, state.offset = self.learning_decay, self.learning_offset
-            return state
-        state = StochasticState(self.learning_decay, self.learning_offset)
-        state.statistics, state.n_steps = self._fitted_statistics, 1
-        return state
-
     def _search(self, data, sequences, of_fit, task):
         settings = Settings(self.max_iter, self.tol)
 
@@ -578,18 +567,6 @@ class VariationalLinearDynamicalSystem(LDSPredictionMixin, VariationalEstimator)
             return None
         self._check_same_shape(len(of_fit.frame.unit))
         return of_fit.inward(self.posterior_)
-
-    def _check_same_shape(self, n_features):
-        """Whether the last fit's posterior is one of this estimator's parameters."""
-        before, now = self._fitted_key, self._key(n_features)
-        differs = [
-            f"{k}={now[k]!r} (was {v!r})" for k, v in before.items() if now[k] != v
-        ]
-        if differs:
-            raise ValueError(
-                f"{', '.join(differs)}: the last fit's posterior does not fit. Set "
-                "warm_start=False and call fit to start anew."
-            )
 
     def _key(self, n_features):
         """What makes two fits' posteriors alike."""
@@ -658,14 +635,6 @@ class VariationalLinearDynamicalSystem(LDSPredictionMixin, VariationalEstimator)
         check_is_fitted(self)
         X, sequences, _ = self._validate(X, reset=False)
         return X, sequences
-
-    def _validate_training(self, X, reset):
-        """Steps that count, the sequences that they are, and the features' names."""
-        X, sequences, kept = self._validate(X, reset)
-        names = getattr(self, "feature_names_in_", None)
-        if names is None:
-            names = np.array([f"x{j}" for j in range(self.n_features_in_)])
-        return *without_weightless(X, sequences), [str(name) for name in names[kept]]
 
 
 KNOWN = "transition_matrix", "observation_matrix", "noise_variance"

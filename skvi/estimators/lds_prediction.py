@@ -15,8 +15,8 @@ from skvi.estimators.base import as_generator, check_count
 from skvi.estimators.lds_forecast import SeriesForecast, models_of_draws
 from skvi.estimators.prediction import check_probabilities, check_probability
 from skvi.estimators.sequences import (
+    SequenceEstimatorMixin,
     averaged_over_draws,
-    check_any_counts,
     refuses_lengths,
 )
 from skvi.estimators.summary import Summary
@@ -31,7 +31,10 @@ N_DRAWS_OF_COUNTS = 50  # where quantiles are sums over Poisson laws
 
 
 class LDSPredictionMixin(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin
+    SequenceEstimatorMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    DensityMixin,
 ):
     """States, predictions, densities, forecasts and draws.
 
@@ -328,35 +331,6 @@ class LDSPredictionMixin(
                 lambda draw: log_densities(draw, block), models, self.n_jobs, True
             )
         return averaged_over_draws(each, sequences) - log_unit
-
-    @refuses_lengths
-    def score(self, X, y=None, n_samples=None, random_state=None):
-        """Mean log predictive density of a step.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_steps, n_features)
-            Steps, with the columns that have a role. A weight counts whole sequences.
-
-        y : None
-            Ignored; there by convention.
-
-        n_samples, random_state : as in ``score_samples``
-            Whether and how to average over draws of the parameters.
-
-        Returns
-        -------
-        score : float
-            Nats a step.
-        """
-        check_is_fitted(self)
-        X, sequences = self._validate_steps(X)
-        density = self._densities(X, sequences, n_samples, random_state)
-        weight = sequences.step_weight
-        if not weight.size:
-            return float(density.mean())
-        check_any_counts(sequences)
-        return float(np.average(density, weights=weight))
 
     # -- simulation and forecast -------------------------------------------------------
 

@@ -3,8 +3,10 @@
 import functools
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from skvi.columns import numeric_column, sequence_bounds, validate_columns
+from skvi.inference.drivers import StochasticState
 from skvi.models.sequences import Sequences
 
 ROLES = ("sequence", "sequence_weight")
@@ -133,3 +135,70 @@ def _sums_within(values, sequences):
     for first, last in zip(sequences.firsts, sequences.lasts):
         np.cumsum(values[first : last + 1], out=out[first : last + 1])
     return out
+
+
+class SequenceEstimatorMixin:
+    """What estimators of sequences share.
+
+    They write ``_validate(X, reset)`` -> (features, sequences, kept columns),
+    ``_densities(X, sequences, n_samples, random_state)`` and ``_key(n_features)``.
+    """
+
+    @refuses_lengths
+    def score(self, X, y=None, n_samples=None, random_state=None):
+        """Mean log predictive density of a step.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_steps, n_features)
+            Steps, with the columns that have a role. A weight counts whole sequences.
+
+        y : None
+            Ignored; there by convention.
+
+        n_samples, random_state : as in ``score_samples``
+            Whether and how to average over draws of the parameters.
+
+        Returns
+        -------
+        score : float
+            Nats a step.
+        """
+        check_is_fitted(self)
+        X, sequences = self._validate_steps(X)
+        density = self._densities(X, sequences, n_samples, random_state)
+        weight = sequences.step_weight
+        if not weight.size:
+            return float(density.mean())
+        check_any_counts(sequences)
+        return float(np.average(density, weights=weight))
+
+    def _stream(self):
+        """The stochastic state so far: that of a whole fit is one step."""
+        if self._fitted_stream is not None:
+            state = self._fitted_stream.copy()
+            state.decay, state.offset = self.learning_decay, self.learning_offset
+            return state
+        state = StochasticState(self.learning_decay, self.learning_offset)
+        state.statistics, state.n_steps = self._fitted_statistics, 1
+        return state
+
+    def _check_same_shape(self, n_features):
+        """Whether the last fit's posterior is one of this estimator's parameters."""
+        before, now = self._fitted_key, self._key(n_features)
+        differs = [
+            f"{k}={now[k]!r} (was {v!r})" for k, v in before.items() if now[k] != v
+        ]
+        if differs:
+            raise ValueError(
+                f"{', '.join(differs)}: the last fit's posterior does not fit. Set "
+                "warm_start=False and call fit to start anew."
+            )
+
+    def _validate_training(self, X, reset):
+        """Steps that count, the sequences that they are, and the features' names."""
+        X, sequences, kept = self._validate(X, reset)
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            names = np.array([f"x{j}" for j in range(self.n_features_in_)])
+        return *without_weightless(X, sequences), [str(name) for name in names[kept]]

@@ -133,14 +133,12 @@ def states_by_components(z, sequences, n_components, window, rng=None):
 def _smoothed(z, sequences, window):
     if window == 1:
         return z
-    out = np.empty_like(z)
     total = np.concatenate([np.zeros((1, z.shape[1])), np.cumsum(z, axis=0)])
     first = np.repeat(sequences.firsts, sequences.lengths)
     last = np.repeat(sequences.lasts, sequences.lengths)
     t, half = np.arange(len(z)), window // 2
     low, high = np.maximum(t - half, first), np.minimum(t + half, last) + 1
-    out = (total[high] - total[low]) / (high - low)[:, None]
-    return out
+    return (total[high] - total[low]) / (high - low)[:, None]
 
 
 def _shifted(z, sequences, lag):
