@@ -8,7 +8,10 @@ from skvi.distributions.dirichlets import Dirichlets
 from skvi.distributions.gamma import Gamma
 from skvi.distributions.gaussian import Gaussian
 from skvi.distributions.gaussian_chain import GaussianChain
+from skvi.distributions.inverse_gamma import InverseGamma
 from skvi.distributions.location_scale import LocationScaleMixture
+from skvi.distributions.log_normal import LogNormal
+from skvi.distributions.named_gaussian import NamedGaussian
 from skvi.distributions.normal_gamma import NormalGamma
 from skvi.distributions.normal_gamma_array import (
     DiagonalNormalGamma,
@@ -34,7 +37,10 @@ __all__ = [
     "Gamma",
     "Gaussian",
     "GaussianChain",
+    "InverseGamma",
     "LocationScaleMixture",
+    "LogNormal",
+    "NamedGaussian",
     "NormalGamma",
     "NormalWishart",
     "PointMass",

@@ -130,7 +130,11 @@ class Rescaled(Distribution):
     def covariance(self, name):
         cov = self.inner.covariance(name)
         scale = self.scale.get(name)
-        return cov if scale is None else scaled_covariance(cov, scale)
+        if scale is None:
+            return cov
+        # The covariance of an array may be that of all its entries in order.
+        in_order = np.ndim(cov) <= 2 < 1 + scale.ndim
+        return scaled_covariance(cov, scale.ravel() if in_order else scale)
 
     def distance(self, other):
         return self.inner.distance(other.inner)

@@ -110,16 +110,7 @@ class PredictiveRegressorMixin(RegressorMixin):
             In nats; summed over targets, which are independent given the data.
         """
         check_is_fitted(self)
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            reset=False,
-            accept_sparse=("csr", "csc"),
-            dtype=[np.float64, np.float32],
-            multi_output=True,
-            y_numeric=True,
-        )
+        X, y = self._validate_pairs(X, y)
         columns = np.asarray(y, dtype=np.float64).reshape(X.shape[0], -1)
         self._check_n_targets(columns)
         density = self._by_row(
@@ -163,6 +154,18 @@ class PredictiveRegressorMixin(RegressorMixin):
             reset=False,
             accept_sparse=("csr", "csc"),
             dtype=[np.float64, np.float32],
+        )
+
+    def _validate_pairs(self, X, y):
+        return validate_data(
+            self,
+            X,
+            y,
+            reset=False,
+            accept_sparse=("csr", "csc"),
+            dtype=[np.float64, np.float32],
+            multi_output=True,
+            y_numeric=True,
         )
 
     def _check_n_targets(self, columns):

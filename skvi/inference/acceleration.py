@@ -18,14 +18,25 @@ class Anderson:
 
     For maps that contract smoothly from where they start (Walker & Ni 2011, SIAM
     Journal on Numerical Analysis 49, algorithm AA).
+
+    Parameters
+    ----------
+    depth : int
+        How many steps it remembers.
+    n_plain : int
+        Steps before the first extrapolation, where most runs end without any.
     """
 
-    def __init__(self, depth=DEPTH):
+    def __init__(self, depth=DEPTH, n_plain=0):
+        self.n_plain = n_plain
         self.iterates = deque(maxlen=depth + 1)
         self.images = deque(maxlen=depth + 1)
 
     def propose(self, model, q, plain, values):
         """The extrapolated posterior, or None to take the plain step."""
+        if self.n_plain > 0:
+            self.n_plain -= 1
+            return None
         x = model.coordinates(q)
         if x is None:
             return None

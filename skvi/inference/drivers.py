@@ -1,8 +1,9 @@
 """Drivers: how a pass over the data is made, and what one iteration does with it.
 
-Every driver answers ``evaluate(q)`` (statistics that go with q), ``advance(q,
-statistics)`` (the next q) and ``finish(model, fit)``; the engine's loop is the same
-for all. A source of data is a list of blocks of rows.
+Every driver answers ``evaluate(q)`` (statistics that go with q), ``target(q,
+statistics)`` (where a plain step goes: None if nowhere), ``advance(q, statistics,
+target)`` (the next q: mostly that very target) and ``finish(model, fit)``; the engine's
+loop is the same for all. A source of data is a list of blocks of rows.
 """
 
 from collections import deque
@@ -43,14 +44,22 @@ class Batch:
             self.shared_memory,
         )
 
-    def advance(self, q, statistics):
+    def target(self, q, statistics):
         return self.model.global_step(statistics.values, q)
+
+    def advance(self, q, statistics, target=None):
+        return self.target(q, statistics) if target is None else target
+
+    def known_elbo(self, q, least):
+        """The ELBO of a posterior that was advanced to: at least what it was before."""
+        return least
 
     def finish(self, model, fit):
         return fit
 
 
-STRANDED = 1e-2  # posterior sds that a step would go, if it were one up
+ROUNDING = 1e-13  # relative, of an ELBO
+STRANDED = 5e-2  # posterior sds that a step would go, if it were one up
 
 
 class Incremental(Batch):
@@ -75,7 +84,7 @@ class Incremental(Batch):
             self.memo = [self._statistics(q, share) for share in self.shares]
         return reduce(add, self.memo)
 
-    def advance(self, q, statistics):
+    def target(self, q, statistics):
         # The total is carried within a pass only; ``evaluate`` adds the memo up anew,
         # so that rounding does not build up.
         total = statistics
@@ -114,7 +123,7 @@ class Stochastic(Batch):
             return super().evaluate(q)
         return self.state.statistics
 
-    def advance(self, q, statistics):
+    def target(self, q, statistics):
         for index in self.rng.permutation(len(self.blocks)):
             scale = self.sizes.sum() / self.sizes[index]
             q = self.state.step(self.model, q, self.blocks[index], scale)
@@ -179,7 +188,7 @@ class Guarded:
             self.last = (q, self.model.evaluate(q))
         return self.last[1]
 
-    def advance(self, q, statistics):
+    def target(self, q, statistics):
         start = best = self._elbo(statistics, q)
         kept = (q, statistics)
         while self.steps:
@@ -194,6 +203,9 @@ class Guarded:
             self.steps.pop(0)
         self.last = kept
         return kept[0]
+
+    advance = Batch.advance
+    known_elbo = Batch.known_elbo
 
     def _elbo(self, statistics, q):
         return sum(self.model.elbo_terms(statistics, q).values())
@@ -225,23 +237,38 @@ class Damped(Batch):
         super().__init__(model, blocks, n_jobs, shared_memory)
         self.seen = deque(maxlen=2)  # a plain step, and one that went on from it
         self.rho = 1.0
-        self.stranded = False  # with no step up, and far from where steps point
+        self.stuck = None  # where no step went up
+        self.stranded = False  # there, and far from where steps point
 
     def evaluate(self, q):
         return self._seen(q)[1]
 
-    def advance(self, q, statistics):
+    def target(self, q, statistics):
+        if q is self.stuck:
+            return q
+        try:
+            with np.errstate(all="ignore"):
+                return self.model.global_step(statistics.values, q, 1.0)
+        except np.linalg.LinAlgError:
+            return None
+
+    def advance(self, q, statistics, target=None):
         _, _, memories = self._seen(q)
         before, self.stranded = self._elbo(statistics, q), True
         for attempt in range(self.MOST_HALVINGS):
             self._remember(memories)
             try:
                 with np.errstate(all="ignore"):
-                    after = self.model.global_step(statistics.values, q, self.rho)
+                    after = target if self.rho == 1.0 else None
+                    if after is None:
+                        after = self.model.global_step(statistics.values, q, self.rho)
                     if attempt == 0:
                         self.stranded = not q.distance(after) < STRANDED * self.rho
                     record = self._evaluated(after)
-                    rises = self._elbo(record[1], after) >= before
+                    rise = self._elbo(record[1], after) - before
+                    # A shorter step than a full one must do what rounding cannot.
+                    rounding = ROUNDING * abs(before)
+                    rises = rise >= (-rounding if self.rho == 1.0 else rounding)
             except np.linalg.LinAlgError:  # as far off as a bound can be
                 rises = False
             if rises:
@@ -250,8 +277,11 @@ class Damped(Batch):
                 return after
             self.rho *= 0.5
         self._remember(memories)
-        self.rho = 1.0
+        self.rho, self.stuck = 1.0, q
         return q
+
+    def known_elbo(self, q, least):
+        return self._elbo(self._seen(q)[1], q)
 
     def finish(self, model, fit):
         fit.converged = fit.converged and not self.stranded

@@ -57,6 +57,9 @@ class Convergence:
 
     def distance_left(self, q, plain):
         """Estimated distance, in posterior sds, of q from the fixed point."""
+        if plain is None:  # there is no step to take from here
+            self.last = None
+            return np.inf
         step = q.distance(plain)
         if self.last is None:
             left = 0.0 if step == 0.0 else np.inf
@@ -72,7 +75,13 @@ class Convergence:
         self.last = (q, plain)
         return left
 
-    def reached(self, path, distance_left):
+    def reached(self, path, distance_left, rise_left=np.inf):
+        """Whether ELBO and posterior have stopped, or have too short a way to go.
+
+        ``rise_left`` is what the model knows the ELBO can rise on the distance left.
+        """
+        if distance_left <= self.distance_tol and rise_left <= self.tol:
+            return True
         # A single pass counts only where the plain step has nowhere to go.
         rise = 0.0 if distance_left == 0.0 else np.inf
         if len(path) > 1:
@@ -133,7 +142,7 @@ def climb(
     """
     convergence = Convergence(tol, distance_tol, dtype)
     mixer = accelerator() if accelerator and driver.extrapolates else None
-    path, fallback, fit = [], None, None
+    path, fallback, fit, floor = [], None, None, -np.inf
     for iteration in range(max_iter + 1):
         # An extrapolation may land where numbers overflow; it is then dropped.
         statistics, terms = None, {"none": np.nan}
@@ -144,7 +153,7 @@ def climb(
             if fallback is None:
                 raise
         elbo = sum(terms.values())
-        if fallback is not None and not elbo >= path[-1] - SLACK * abs(path[-1]):
+        if fallback is not None and not elbo >= floor - SLACK * abs(floor):
             q, fallback = fallback, None
             mixer.rejected()
             statistics, terms = _evaluate(model, driver, q)
@@ -154,18 +163,19 @@ def climb(
         # The convergence test looks a step ahead where distance is asked for.
         ahead = driver.monotone and np.isfinite(distance_tol)
         converged = driver.monotone and not ahead and convergence.reached(path, np.inf)
-        plain = q
-        if ahead or not (last or converged):
-            plain = driver.advance(q, statistics)
+        target = None
         if ahead:
-            left = convergence.distance_left(q, plain)
-            converged = convergence.reached(path, left)
+            target = driver.target(q, statistics)
+            left = convergence.distance_left(q, target)
+            converged = convergence.reached(path, left, model.rise_within(q, left))
         fit = Fit(q, statistics, terms, path, max(1, iteration), converged)
         fit.stopped = on_iteration is not None and bool(on_iteration(fit))
         if converged or fit.stopped or last:
             break
+        plain = driver.advance(q, statistics, target)
         candidate = None
-        if mixer is not None:
+        if mixer is not None and plain is not q:
             candidate = mixer.propose(model, q, plain, statistics.values)
         q, fallback = (plain, None) if candidate is None else (candidate, plain)
+        floor = driver.known_elbo(plain, path[-1])
     return driver.finish(model, fit)

@@ -11,12 +11,14 @@ from skvi.linalg.covariance import (
     ScaledInverse,
     SpectralCovariance,
     as_matrix,
+    restricted,
     scaled_covariance,
     symmetric_operator,
 )
 from skvi.linalg.gram import DenseGram, FactorGram, Spectrum
 from skvi.linalg.precision import DensePrecision, DiagonalPrecision, DualPrecision
 from skvi.linalg.rows import DenseRows, SparseRows
+from skvi.linalg.sites import SitePrecision
 
 __all__ = [
     "BlockDiagonalPrecision",
@@ -29,12 +31,14 @@ __all__ = [
     "DualPrecision",
     "FactorGram",
     "ScaledInverse",
+    "SitePrecision",
     "SparseRows",
     "SpectralCovariance",
     "Spectrum",
     "StepCovariances",
     "as_matrix",
     "pair_shares",
+    "restricted",
     "scaled_covariance",
     "symmetric_operator",
 ]

@@ -22,6 +22,13 @@ class ScaledInverse:
         main = self.scale * self.precision.leverage(X)
         return main + self.coefficient * (X @ self.vector) ** 2
 
+    def of_predictors(self, rows, n_outputs=1):
+        """Covariances of each row's linear predictors."""
+        main = self.scale * self.precision.of_predictors(rows, n_outputs)
+        along = rows.dot(self.vector.reshape(n_outputs, -1).T)
+        outer = self.coefficient * along[:, :, None] * along[:, None, :]
+        return main + (outer[:, 0, 0] if n_outputs == 1 else outer)
+
     def inner(self, X):
         """``X C X'``."""
         along = X @ self.vector
@@ -59,6 +66,10 @@ class DenseCovariance:
 
     def covariance(self):
         return self.matrix
+
+    def of_predictors(self, rows, n_outputs=1):
+        """Covariances of each row's linear predictors."""
+        return rows.quadratic(self.matrix, n_outputs)
 
 
 class SpectralCovariance:
@@ -119,6 +130,19 @@ def symmetric_operator(dim, matmat):
     return LinearOperator(
         (dim, dim), matvec=matvec, rmatvec=matvec, matmat=matmat, dtype=np.float64
     )
+
+
+def restricted(covariance, at):
+    """The part of a covariance (a matrix or a LinearOperator) at some positions."""
+    if not isinstance(covariance, LinearOperator):
+        return covariance[np.ix_(at, at)]
+
+    def matmat(M):
+        whole = np.zeros((covariance.shape[0], M.shape[1]))
+        whole[at] = M
+        return (covariance @ whole)[at]
+
+    return symmetric_operator(len(at), matmat)
 
 
 def as_matrix(covariance):

@@ -15,7 +15,7 @@ def _cholesky(matrix, what):
     try:
         return linalg.cholesky(matrix, lower=True, check_finite=False)
     except linalg.LinAlgError:
-        raise ValueError(
+        raise linalg.LinAlgError(  # a ValueError, too
             f"The {what} is not positive definite to working precision: the prior "
             "precision is too small for collinear columns. Raise it, or learn it."
         ) from None
@@ -59,6 +59,17 @@ class DiagonalPrecision:
         """``trace(gram P^-1)``."""
         return gram.diagonal() @ (1.0 / self.values)
 
+    def of_predictors(self, rows, n_outputs=1):
+        """Covariances of each row's linear predictors.
+
+        The vector holds ``n_outputs`` vectors of weights one after the other; of one
+        output variances (n,), of K covariances (n, K, K).
+        """
+        variances = rows.squares(self.variances().reshape(n_outputs, -1).T)
+        if n_outputs == 1:
+            return variances[:, 0]
+        return variances[:, :, None] * np.eye(n_outputs)
+
 
 class DensePrecision:
     """P held as a full matrix and its Cholesky factor."""
@@ -67,7 +78,7 @@ class DensePrecision:
         self.matrix = matrix
         self.dim = matrix.shape[0]
         self.factor = _cholesky(matrix, "posterior precision")
-        self._covariance = None
+        self._covariance = self._inverse_root = None
 
     def _whiten(self, B):
         return linalg.solve_triangular(self.factor, B, lower=True, check_finite=False)
@@ -108,8 +119,20 @@ class DensePrecision:
     def trace_solve(self, gram):
         return float(np.vdot(gram.matrix, self.covariance()))
 
+    def of_predictors(self, rows, n_outputs=1):
+        if n_outputs == 1:
+            return rows.norms(self)
+        return rows.quadratic(self.covariance(), n_outputs)
+
+    def inverse_root(self):
+        """The lower triangular R with ``P^-1 = R' R``."""
+        if self._inverse_root is None:
+            self._inverse_root, _ = linalg.lapack.dtrtri(self.factor, lower=True)
+        return self._inverse_root
+
     def __getstate__(self):
-        return {**self.__dict__, "_covariance": None}  # rebuilt when asked for
+        # Rebuilt when asked for.
+        return {**self.__dict__, "_covariance": None, "_inverse_root": None}
 
 
 class DualPrecision:

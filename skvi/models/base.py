@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -81,6 +83,10 @@ class Model(ABC):
             "log_prior": float(self.expected_log_prior(q)),
             "entropy": float(statistics.entropy + q.entropy()),
         }
+
+    def rise_within(self, q, distance):
+        """Most that the ELBO rises up to an optimum so many posterior sds away."""
+        return np.inf
 
     def coordinates(self, q):
         """q as a vector of real numbers, or None where there is nothing to move."""
