@@ -250,7 +250,7 @@ class VariationalGLMRegressor(PredictiveRegressorMixin, GeneralizedLinearModel):
     Natural-gradient steps are Newton's method with the curvature averaged over q: an
     iteration costs n p^2 (n^3, or n^2 p with "ard", for n < p). Expectations are known
     in closed form for "poisson" and "gaussian"; those of the others are taken by
-    Gauss-Hermite quadrature to about 1e-9. q holds weights and dispersion independent
+    Gauss-Hermite quadrature to about 1e-12. q holds weights and dispersion independent
     of each other; they nearly are.
 
     References

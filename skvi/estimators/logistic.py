@@ -197,7 +197,7 @@ class VariationalLogisticClassifier(ClassifierMixin, GeneralizedLinearModel):
     Natural-gradient steps are Newton's method with the curvature averaged over q: an
     iteration costs n p^2 (K^2 times that for K > 2 classes; n^3, or n^2 p with "ard",
     for n < p), and five to ten are usual. Expectations of one linear predictor are
-    taken by Gauss-Hermite quadrature to about 1e-9; those of the softmax by a product
+    taken by Gauss-Hermite quadrature to about 1e-12; those of the softmax by a product
     of such rules for three classes and by 1024 quasi-random points for more (256 for
     very many rows).
 

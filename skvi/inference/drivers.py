@@ -58,7 +58,7 @@ class Batch:
         return fit
 
 
-ROUNDING = 1e-13  # relative, of an ELBO
+ROUNDING = 3e-13  # relative to an ELBO's terms
 STRANDED = 5e-2  # posterior sds that a step would go, if it were one up
 
 
@@ -253,8 +253,9 @@ class Damped(Batch):
             return None
 
     def advance(self, q, statistics, target=None):
-        _, _, memories = self._seen(q)
-        before, self.stranded = self._elbo(statistics, q), True
+        _, _, memories, terms = self._seen(q)
+        rounding = ROUNDING * np.abs(terms).sum()
+        self.stranded = True
         for attempt in range(self.MOST_HALVINGS):
             self._remember(memories)
             try:
@@ -263,11 +264,11 @@ class Damped(Batch):
                     if after is None:
                         after = self.model.global_step(statistics.values, q, self.rho)
                     if attempt == 0:
-                        self.stranded = not q.distance(after) < STRANDED * self.rho
+                        aim, length = (target, 1.0) if target else (after, self.rho)
+                        self.stranded = not q.distance(aim) < STRANDED * length
                     record = self._evaluated(after)
-                    rise = self._elbo(record[1], after) - before
+                    rise = record[-1].sum() - terms.sum()
                     # A shorter step than a full one must do what rounding cannot.
-                    rounding = ROUNDING * abs(before)
                     rises = rise >= (-rounding if self.rho == 1.0 else rounding)
             except np.linalg.LinAlgError:  # as far off as a bound can be
                 rises = False
@@ -281,14 +282,14 @@ class Damped(Batch):
         return q
 
     def known_elbo(self, q, least):
-        return self._elbo(self._seen(q)[1], q)
+        return self._seen(q)[-1].sum()
 
     def finish(self, model, fit):
         fit.converged = fit.converged and not self.stranded
         return fit
 
     def _seen(self, q):
-        """(q, its statistics, what the blocks remembered after them)."""
+        """(q, its statistics, what the blocks remember after them, ELBO's terms)."""
         for record in self.seen:
             if record[0] is q:
                 return record
@@ -297,11 +298,9 @@ class Damped(Batch):
 
     def _evaluated(self, q):
         statistics = super().evaluate(q)
-        return q, statistics, [block.memory for block in self.blocks]
+        terms = np.array(list(self.model.elbo_terms(statistics, q).values()))
+        return q, statistics, [block.memory for block in self.blocks], terms
 
     def _remember(self, memories):
         for block, memory in zip(self.blocks, memories):
             block.memory = memory
-
-    def _elbo(self, statistics, q):
-        return sum(self.model.elbo_terms(statistics, q).values())

@@ -128,9 +128,10 @@ def gamma_nodes(distribution, step=0.35):
 # -- expectations under a Gaussian -----------------------------------------------------
 
 # The function's width (how far its singularities are from the real axis) over the
-# Gaussian's sd, and the Gauss-Hermite nodes that then leave an error of about 1e-9.
-HERMITE = ((16.0, 5), (4.0, 12), (2.0, 32))
-STEP = 0.3  # of the trapezoid rule, in widths of the function
+# Gaussian's sd, and the Gauss-Hermite nodes that then leave an error of about 1e-12.
+HERMITE = ((16.0, 5), (4.0, 12), (2.4, 32))
+STEP = 0.24  # of the trapezoid rule, in widths of the function: 1e-12, too
+PRODUCT_STEP = 0.3  # of products of rules: 1e-9
 REACH = 8.6  # sds at which the Gaussian ends: beyond there is 1e-17 of it
 WIDEST = 10  # powers of two of the ratio of sd to width; wider ones have as many nodes
 FINEST_PRODUCT = len(HERMITE) + 1  # the rule of which products are taken at most
@@ -144,12 +145,12 @@ def rule_of(sd, width):
 
 
 @cache
-def gaussian_rule(k):
+def gaussian_rule(k, step=STEP):
     """(nodes, weights) of a rule for the standard Gaussian."""
     if k < len(HERMITE):
         nodes, weights = special.roots_hermitenorm(HERMITE[k][1])
     else:
-        step = STEP * 0.5 ** (k - len(HERMITE))
+        step = step * 0.5 ** (k - len(HERMITE))
         nodes = np.arange(-np.ceil(REACH / step), np.ceil(REACH / step) + 1.0) * step
         weights = np.exp(-0.5 * nodes**2)
     return nodes, weights / weights.sum()
@@ -158,7 +159,7 @@ def gaussian_rule(k):
 @cache
 def product_rule(k, dim):
     """(points (m, dim), weights) for the standard Gaussian in one or two dimensions."""
-    nodes, weights = gaussian_rule(min(k, FINEST_PRODUCT))
+    nodes, weights = gaussian_rule(min(k, FINEST_PRODUCT), PRODUCT_STEP)
     points = np.stack(np.meshgrid(*[nodes] * dim, indexing="ij"), axis=-1)
     each = np.stack(np.meshgrid(*[weights] * dim, indexing="ij"), axis=-1)
     points, weights = points.reshape(-1, dim), each.reshape(-1, dim).prod(axis=1)
