@@ -33,7 +33,9 @@ from skvi.models.glm.search import restart, start
 from skvi.models.glm.stream import moved
 from skvi.models.glm.units import in_other_units
 
-DISTANCE_TOL = 1e-7  # posterior sds left
+# Posterior sds left: passes over few rows are cheap, so be exact.
+DISTANCE_TOL, CHEAP = 1e-7, 1 << 26  # products of two entries in a pass
+DISTANCE_TOL_OF_MANY = 1e-4
 INTERCEPT_PRECISION = 0.04  # a prior sd of five: of log odds, log rates, sds of y
 WEIGHT_SHAPE = 1.0  # of the prior of lambda, whose rate is the shape over ...
 SIGNALS = {"ridge": np.inf, "ard": 20.0}  # ... p, and this many columns over p, too
@@ -139,8 +141,7 @@ class GeneralizedLinearModel(LinearSummaryMixin, VariationalEstimator):
         frame, units, model = self._set_up(totals, wide_rows=X if wide else None)
         y, offset = units.inward(y, offset)
         if wide:
-            blocks = [Block(X, y, weight, offset, frame)]
-            blocks[0]._kept = model.space.rows
+            blocks = [Block(X, y, weight, offset, frame, rows=model.space.rows)]
         else:
             blocks = Block.parts(X, y, weight, offset, frame)
         of_fit = GLMAttributes(
@@ -160,7 +161,7 @@ class GeneralizedLinearModel(LinearSummaryMixin, VariationalEstimator):
             before = self._to_go_on_from(model, frame)
             if before is not None:
                 q = restart(model, blocks, q, units, before, self.n_jobs)
-            settings = self.max_iter, self.tol, DISTANCE_TOL, X.dtype
+            settings = self.max_iter, self.tol, _distance_tol(X), X.dtype
             fit = run(model, blocks, q, settings, self.n_jobs, on_iteration)
             self._adopt(of_fit, fit, totals, None)
         if not (fit.converged or fit.stopped):
@@ -192,7 +193,7 @@ class GeneralizedLinearModel(LinearSummaryMixin, VariationalEstimator):
             if first:
                 level = model.likelihood.centre(y, weight, offset)
                 q = model.start([block], level)
-                settings = self.max_iter, self.tol, DISTANCE_TOL, X.dtype
+                settings = self.max_iter, self.tol, _distance_tol(X), X.dtype
                 q = run(model, [block], q, settings).posterior
                 state = StochasticState(self.learning_decay, self.learning_offset)
             else:
@@ -370,3 +371,8 @@ class GeneralizedLinearModel(LinearSummaryMixin, VariationalEstimator):
             self, "feature_names_in_", [f"x{j}" for j in range(self.n_features_in_)]
         )
         return list(np.asarray(names, dtype=object)[self._fitted_kept])
+
+
+def _distance_tol(X):
+    n, p = X.shape
+    return DISTANCE_TOL if n * p * min(n, p) <= CHEAP else DISTANCE_TOL_OF_MANY

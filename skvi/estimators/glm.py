@@ -125,7 +125,7 @@ class VariationalGLMRegressor(PredictiveRegressorMixin, GeneralizedLinearModel):
     tol : float, default=1e-6
         The fit has converged when an iteration raises the ELBO by less than `tol` nats
         and the posterior is estimated to be within 1e-7 of its standard deviations of
-        where it is going.
+        where it is going (1e-4 for many rows).
 
     learning_decay : float, default=0.7
         Of the steps of ``partial_fit``; see there. Between 0.5 (exclusive) and 1.

@@ -14,8 +14,8 @@ from skvi.estimators.generalized import PARAMETERS, GeneralizedLinearModel
 from skvi.likelihoods import BernoulliLogit, BernoulliProbit, Softmax
 from skvi.models.glm.units import ClassTotals
 
-MANY_CELLS = 1 << 18  # rows times classes: with more, fewer points a row will do
-MOST_POINTS, FEWEST_POINTS = 1024, 256  # of expectations, four classes and more
+CELLS = 1 << 23  # points times rows times classes that an expectation takes, about
+POINTS = 1024, 512, 256  # of expectations of four classes and more
 LINKS = {"logit": BernoulliLogit, "probit": BernoulliProbit}
 
 
@@ -85,7 +85,7 @@ class VariationalLogisticClassifier(ClassifierMixin, GeneralizedLinearModel):
     tol : float, default=1e-6
         The fit has converged when an iteration raises the ELBO by less than `tol` nats
         and the posterior is estimated to be within 1e-7 of its standard deviations of
-        where it is going.
+        where it is going (1e-4 for many rows).
 
     learning_decay : float, default=0.7
         Of the steps of ``partial_fit``; see there. Between 0.5 (exclusive) and 1.
@@ -198,8 +198,8 @@ class VariationalLogisticClassifier(ClassifierMixin, GeneralizedLinearModel):
     iteration costs n p^2 (K^2 times that for K > 2 classes; n^3, or n^2 p with "ard",
     for n < p), and five to ten are usual. Expectations of one linear predictor are
     taken by Gauss-Hermite quadrature to about 1e-12; those of the softmax by a product
-    of such rules for three classes and by 1024 quasi-random points for more (256 for
-    very many rows).
+    of such rules for three classes and by 1024 quasi-random points for more (down to
+    256 for many rows, whose errors average out).
 
     References
     ----------
@@ -429,7 +429,8 @@ class VariationalLogisticClassifier(ClassifierMixin, GeneralizedLinearModel):
     def _likelihood(self, n):
         K = len(self.classes_)
         if K > 2:
-            return Softmax(K, MOST_POINTS if n * K < MANY_CELLS else FEWEST_POINTS)
+            few_enough = [m for m in POINTS if m * n * K <= CELLS]
+            return Softmax(K, max(few_enough, default=min(POINTS)))
         return LINKS[self.link]()
 
     def _dispersion_prior(self, units):

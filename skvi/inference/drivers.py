@@ -58,7 +58,7 @@ class Batch:
         return fit
 
 
-ROUNDING = 3e-13  # relative to an ELBO's terms
+ROUNDING = {"float64": 3e-13, "float32": 1e-7}  # relative to an ELBO's terms
 STRANDED = 5e-2  # posterior sds that a step would go, if it were one up
 
 
@@ -233,8 +233,11 @@ class Damped(Batch):
 
     MOST_HALVINGS = 12
 
-    def __init__(self, model, blocks, n_jobs=None, shared_memory=False):
+    def __init__(
+        self, model, blocks, n_jobs=None, shared_memory=False, dtype="float64"
+    ):
         super().__init__(model, blocks, n_jobs, shared_memory)
+        self.rounding = ROUNDING[np.dtype(dtype).name]
         self.seen = deque(maxlen=2)  # a plain step, and one that went on from it
         self.rho = 1.0
         self.stuck = None  # where no step went up
@@ -254,7 +257,7 @@ class Damped(Batch):
 
     def advance(self, q, statistics, target=None):
         _, _, memories, terms = self._seen(q)
-        rounding = ROUNDING * np.abs(terms).sum()
+        rounding = self.rounding * np.abs(terms).sum()
         self.stranded = True
         for attempt in range(self.MOST_HALVINGS):
             self._remember(memories)

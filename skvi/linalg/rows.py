@@ -11,7 +11,6 @@ import numpy as np
 from scipy import sparse
 
 MOST_COLUMNS = 2048  # of sparse rows whose products of pairs of entries are kept
-MOST_PAIRS = 1 << 24  # of them in a block
 BLOCK_ELEMENTS = 1 << 18  # elements of a dense block: 2 MiB of float64 fits the cache
 
 
@@ -243,19 +242,31 @@ class SparseRows(Rows):
         scaled, _ = self._scaled
         p = self.shape[1]
         counts = np.diff(scaled.indptr).astype(np.int64)
-        if p > MOST_COLUMNS or counts @ counts > MOST_PAIRS:
+        per_row = counts * (counts + 1) // 2
+        # Where they take less room than half of the dense matrix.
+        if p > MOST_COLUMNS or 3 * per_row.sum() > self.shape[0] * p:
             return None
         scaled.sort_indices()
-        # Each entry with those of its row from itself on.
-        row = np.repeat(np.arange(len(counts)), counts)
-        rest = scaled.indptr[1:][row] - np.arange(len(row))
-        first = np.repeat(np.arange(len(row)), rest)
-        second = first + np.arange(len(first)) - np.repeat(np.cumsum(rest) - rest, rest)
-        codes = scaled.indices[first].astype(np.int64) * p + scaled.indices[second]
-        per_row = counts * (counts + 1) // 2
         indptr = np.append(0, np.cumsum(per_row))
-        values = scaled.data[first] * scaled.data[second]
+        codes = np.empty(indptr[-1], dtype=np.int32)
+        values = np.empty(indptr[-1])
+        for rows in block_slices(len(counts), max(1, int(per_row.max(initial=1)))):
+            some = slice(indptr[rows.start], indptr[rows.stop])
+            first, second = _pairs_of(scaled.indptr[rows.start : rows.stop + 1])
+            codes[some] = scaled.indices[first] * p + scaled.indices[second]
+            values[some] = scaled.data[first] * scaled.data[second]
         return sparse.csr_array((values, codes, indptr), shape=(len(counts), p * p))
+
+
+def _pairs_of(indptr):
+    """Positions (first, second) of each row's entries with those from itself on."""
+    counts = np.diff(indptr).astype(np.int64)
+    at = np.arange(indptr[0], indptr[-1])
+    rest = indptr[1:][np.repeat(np.arange(len(counts)), counts)] - at
+    first = np.repeat(at, rest)
+    return first, first + np.arange(len(first)) - np.repeat(
+        np.cumsum(rest) - rest, rest
+    )
 
 
 def _centre_full_columns(matrix, mean):

@@ -1,7 +1,6 @@
 """Rows of a generalised linear model: standardised columns, blocks, running totals."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -168,17 +167,20 @@ class Block:
     frame : Frame
     keep : bool
         Whether standardised rows are kept from pass to pass.
+    rows : DenseRows or SparseRows, optional
+        The standardised rows, if they are there already.
     """
 
     memory = None
 
-    def __init__(self, X, y, weight, offset, frame, keep=True):
+    def __init__(self, X, y, weight, offset, frame, keep=True, rows=None):
         self.X = X
         self.y = y
         self.weight = weight
         self.offset = offset
         self.frame = frame
         self.keep = keep
+        self._rows = rows
 
     @classmethod
     def parts(cls, X, y, weight, offset, frame):
@@ -192,13 +194,14 @@ class Block:
             for rows in row_slices(n, p)
         ]
 
-    @cached_property
-    def _kept(self):
-        return self.frame.rows(self.X)
-
     @property
     def rows(self):
-        return self._kept if self.keep else self.frame.rows(self.X)
+        if self._rows is not None:
+            return self._rows
+        rows = self.frame.rows(self.X)
+        if self.keep:
+            self._rows = rows
+        return rows
 
 
 def row_slices(n, p):

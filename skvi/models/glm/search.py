@@ -14,7 +14,7 @@ from skvi.models.glm.units import in_other_units
 MANY = 16_384  # rows from which on a fit starts at that of some of them
 ROWS_PER_WEIGHT = 40  # of these
 THINNED_ITER = 50
-N_PLAIN = 5  # iterations before the first extrapolation: most fits need no more
+N_PLAIN = 8  # iterations before the first extrapolation: most fits need no more
 
 
 def run(model, blocks, q, settings, n_jobs=None, on_iteration=None):
@@ -22,7 +22,7 @@ def run(model, blocks, q, settings, n_jobs=None, on_iteration=None):
     max_iter, tol, distance_tol, dtype = settings
     return climb(
         model,
-        Damped(model, blocks, n_jobs),
+        Damped(model, blocks, n_jobs, dtype=dtype),
         q,
         max_iter=max_iter,
         tol=tol,
