@@ -61,7 +61,8 @@ sphinx_gallery_conf = {
     "filename_pattern": (
         r"[/\\](plot_\w+|quickstart|mean_field_bargain|pipeline_uncertainty"
         r"|mixture_uncertainty|how_many_components|topic_uncertainty"
-        r"|topics_in_a_pipeline|regimes|why_structure|structural_series|neural_states)"
+        r"|topics_in_a_pipeline|regimes|why_structure|structural_series|neural_states"
+        r"|classification_uncertainty|counts_with_exposure)"
         r"\.py$"
     ),
     "reset_argv": "conf.quick_arguments",

@@ -17,6 +17,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import skvi
 import twins
+from glm_cases import glm_cases
 from kinds import Case, Kind, in_features, joined, sequences_of, unfolded
 from lds_cases import lds_cases
 from skvi.distributions import Dirichlet, StickBreaking, Wishart
@@ -1356,4 +1357,5 @@ CASES = [
     *_topic_cases(),
     *_hmm_cases(),
     *lds_cases(),  # of VariationalLinearDynamicalSystem, in a file of their own
+    *glm_cases(),  # of VariationalLogisticClassifier and VariationalGLMRegressor, too
 ]

@@ -27,7 +27,10 @@ from skvi.distributions import (
     Gamma,
     Gaussian,
     GaussianChain,
+    InverseGamma,
     LocationScaleMixture,
+    LogNormal,
+    NamedGaussian,
     NormalGamma,
     NormalWishart,
     PointMass,
@@ -99,6 +102,21 @@ INSTANCES = {
     "gaussian full": Gaussian(MEAN, DensePrecision(MATRIX)),
     "gaussian diagonal": Gaussian(MEAN, DiagonalPrecision([0.2, 1.0, 30.0])),
     "gaussian dual": Gaussian(np.arange(4.0), DualPrecision(ROWS, RIDGE)),
+    "named gaussian": NamedGaussian(
+        Gaussian(MEAN, DensePrecision(MATRIX)),
+        {"coef": np.array([2, 0]), "level": np.array(1)},
+    ),
+    "named gaussian diagonal": NamedGaussian(
+        Gaussian(MEAN, DiagonalPrecision([0.2, 1.0, 30.0])),
+        {"coef": np.array([0, 1]), "level": np.array([2])},
+    ),
+    "named gaussian dual": NamedGaussian(
+        Gaussian(np.arange(4.0), DualPrecision(ROWS, RIDGE)),
+        {"coef": np.arange(3), "level": np.array(3)},
+    ),
+    "inverse gamma": InverseGamma(14.0, 30.0),
+    "log-normal": LogNormal(-0.7, 0.4),
+    "log-normal of large mean": LogNormal(12.0, 0.02),
     "normal-gamma": NormalGamma(
         {"coef": (MEAN, DensePrecision(MATRIX))}, Gamma(6.0, 2.0)
     ),
@@ -495,6 +513,37 @@ def test_expected_log_density_is_that_of_the_natural_parameters(name):
 
 
 # -- each against scipy ----------------------------------------------------------------
+
+
+def test_inverse_gamma_as_a_prior_of_a_log_normal():
+    """Its expectation is the mean over draws; its site, the derivatives of that."""
+    prior, other = InverseGamma(1.7, 0.4), LogNormal(-0.6, 0.3)
+    assert_estimates(prior.log_density(draw(other)), prior.expected_log_density(other))
+    x = np.array([0.2, 1.0, 7.0])
+    expected = stats.invgamma.logpdf(x, 1.7, scale=0.4)
+    np.testing.assert_allclose(prior.log_density(x), expected, rtol=1e-12)
+
+    def at(mean, variance=0.3):
+        # of the logarithm, whose density has its derivative's log, which is linear
+        law = LogNormal(mean, variance)
+        return prior.expected_log_density(law) + mean
+
+    h = 1e-4
+    gradient, curvature = prior.log_site(-0.6, 0.3)
+    slope = (at(-0.6 + h) - at(-0.6 - h)) / (2.0 * h)
+    assert gradient == pytest.approx(slope, rel=1e-6)
+    bend = (at(-0.6, 0.3 + h) - at(-0.6, 0.3 - h)) / h
+    assert curvature == pytest.approx(-bend, rel=1e-6)
+
+
+def test_log_normal_is_that_of_scipy():
+    q, z = LogNormal(-0.7, 0.4), np.array([0.1, 0.5, 3.0])
+    other = stats.lognorm(np.sqrt(0.4), scale=np.exp(-0.7))
+    np.testing.assert_allclose(q.log_density(z), other.logpdf(z), rtol=1e-12)
+    assert q.entropy() == pytest.approx(other.entropy(), rel=1e-10)
+    assert q.mean == pytest.approx(other.mean(), rel=1e-12)
+    assert q.variance() == pytest.approx(other.var(), rel=1e-12)
+    assert q.mean_inverse == pytest.approx(np.exp(0.7 + 0.2), rel=1e-12)
 
 
 def test_gamma_is_that_of_scipy():

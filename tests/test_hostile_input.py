@@ -18,8 +18,10 @@ from sklearn.metrics import adjusted_rand_score
 from skvi import (
     VariationalBayesianRegression,
     VariationalGaussianMixture,
+    VariationalGLMRegressor,
     VariationalHMM,
     VariationalLinearDynamicalSystem,
+    VariationalLogisticClassifier,
     VariationalTopicModel,
     sequence_ids,
 )
@@ -1364,9 +1366,634 @@ SYSTEMS = Table(
 )
 
 
+# -- VariationalLogisticClassifier -----------------------------------------------------
+
+SCORE = X @ [1.0, -2.0, 0.5, 0.0]
+YES = (SCORE + rng.logistic(size=30) > 0.0).astype(int)
+APART = (X[:, 0] > 0.0).astype(int)
+THREE = np.argsort(np.argsort(SCORE + rng.logistic(size=30))) // 10
+FEW = np.arange(10) % 2
+
+
+def usable_classifier(model, rows):
+    """Probabilities, weights, their law and draws are numbers."""
+    p = model.predict_proba(rows)
+    assert np.all((p >= 0.0) & (p <= 1.0))
+    close(p.sum(axis=1), 1.0)
+    for values in (
+        model.decision_function(rows),
+        model.predict_log_proba(rows),
+        model.coef_,
+        model.intercept_,
+        model.sample_posterior(5, 0)["coef"],
+        model.elbo_,
+    ):
+        assert np.all(np.isfinite(values))
+    assert np.all(model.coef_std_ > 0.0) and np.all(model.intercept_std_ > 0.0)
+    assert np.all(np.isin(model.predict(rows), model.classes_))
+    assert model.converged_
+
+
+def classifier_of(params, rows=X, labels=YES, **extra):
+    return VariationalLogisticClassifier(**{**params, **extra}).fit(rows, labels)
+
+
+def separated(rows, labels):
+    def check(model, params):
+        assert model.score(rows, labels) == 1.0
+        assert np.all(model.predict_proba(rows) < 1.0)
+        largest = np.max(np.abs(model.coef_) * model.X_scale_)
+        assert largest < 30.0  # prior sds of one or two, not the way to infinity
+        return (
+            "fits; all rows are told right, and weights are as large as their prior "
+            "lets them be"
+        )
+
+    return check
+
+
+def separated_freely(model, params):
+    assert model.score(X, APART) == 1.0
+    assert np.all(np.abs(model.coef_) * model.X_scale_ > 0.0)
+    return "fits; weights are huge, and so are their standard deviations"
+
+
+def label_kinds(labels):
+    def check(model, params):
+        assert list(model.classes_) == sorted(set(labels))
+        here = classifier_of(params)
+        close(model.elbo_, here.elbo_)
+        assert np.array_equal(model.predict(X), model.classes_[here.predict(X)])
+        return "fits; predictions are these labels"
+
+    return check
+
+
+def weightless_column(constant):
+    """That says nothing of y: the weight is as in the prior."""
+
+    def check(model, params):
+        assert np.all(np.abs(model.coef_[..., 1]) < 1e-9)
+        rows = X[:, [0, 2, 3]]
+        bare = type(model)(**{**params, "weight_precision": 1.0})
+        same = type(model)(**{**params, "weight_precision": 1.0})
+        target = YES if model is classifier_like(model) else NUMBER
+        bare.fit(rows, target)
+        same.fit(replaced(X, np.s_[:, 1], constant), target)
+        close(same.elbo_, bare.elbo_)
+        return (
+            "fits; its weight stays at the prior, with mean 0, and (`weight_precision` "
+            "given) the ELBO is that without it"
+        )
+
+    return check
+
+
+def classifier_like(model):
+    return model if isinstance(model, VariationalLogisticClassifier) else None
+
+
+def shared_weight(model, params):
+    a, b = model.coef_[..., 0], model.coef_[..., 4]
+    close(a, b, 1e-3)
+    return "fits; the two share the weight"
+
+
+def column_in_units(factor):
+    def check(model, params):
+        here = type(model)(**params)
+        here.fit(X, YES if classifier_like(model) else NUMBER)
+        close(model.coef_[..., 2] * factor, here.coef_[..., 2], 1e-5)
+        close(model.elbo_, here.elbo_)
+        return "fits; that weight in those units, nothing else changes"
+
+    return check
+
+
+def columns_far_away(model, params):
+    here = type(model)(**params)
+    here.fit(X, YES if classifier_like(model) else NUMBER)
+    close(model.coef_, here.coef_, 1e-4)
+    close(model.elbo_, here.elbo_, 1e-5)
+    return "fits; the same weights, up to the rounding of the shifted numbers"
+
+
+def towards_even(model, params):
+    p = model.predict_proba(X * 1e6)
+    here = model.predict_proba(X)
+    assert np.all(p < 1.0 - 1e-9)
+    assert np.mean(p.max(axis=1)) > np.mean(here.max(axis=1))
+    return "probabilities are those of the sign of the linear predictor; none is 0 or 1"
+
+
+def rare_class(model, params):
+    p = model.predict_proba(X)[:, 1]
+    assert np.mean(p) < 0.2
+    return "fits; probabilities are small"
+
+
+def weights_of_classes(model, params):
+    assert model.intercept_std_[0] > classifier_of(params).intercept_std_[0]
+    return "fits; as if there were as many rows as that"
+
+
+def refused_fit(estimator, rows, target, match, sentence, method="fit", **kwargs):
+    """Of a row whose own fit is fine: another call that must fail."""
+
+    def check(model, params):
+        other = estimator(**params) if estimator else model
+        with pytest.raises(ValueError, match=match):
+            getattr(other, method)(rows, target, **kwargs)
+        return sentence
+
+    return check
+
+
+LOGISTIC = Table(
+    VariationalLogisticClassifier,
+    "With both links and both posteriors, and either prior.",
+    [
+        {"posterior": "structured"},
+        {"posterior": "mean_field", "prior": "ard"},
+        {"posterior": "structured", "link": "probit", "prior": "ard"},
+        {"posterior": "mean_field", "link": "probit"},
+    ],
+    usable_classifier,
+    [
+        ("perfect separation", X, APART, {}, separated(X, APART)),
+        (
+            "perfect separation, `weight_precision=1e-4`",
+            X,
+            APART,
+            {"weight_precision": 1e-4},
+            separated_freely,
+        ),
+        (
+            "10 rows, 500 columns",
+            WIDE,
+            FEW,
+            {},
+            separated(WIDE, FEW),
+        ),
+        ("one class", X, np.zeros(30, dtype=int), {}, "y holds one class only"),
+        ("one row", X[:1], YES[:1], {}, "y holds one class only"),
+        ("two rows, one of each class", X[:2], FEW[:2], {}, nothing_more),
+        ("one row of a class", X, np.arange(30) // 29, {}, rare_class),
+        (
+            "labels that are strings",
+            X,
+            np.array(["no", "yes"])[YES],
+            {},
+            label_kinds(["no", "yes"]),
+        ),
+        ("labels that are booleans", X, YES == 1, {}, label_kinds([False, True])),
+        ("labels -1 and 1", X, 2 * YES - 1, {}, label_kinds([-1, 1])),
+        (
+            "labels that are not classes",
+            X,
+            Y,
+            {},
+            "Unknown label type: continuous",
+        ),
+        (
+            'three classes, `link="probit"`',
+            X,
+            THREE,
+            {"link": "probit"},
+            "link='probit' is for two classes, but y has 3: use link='logit'",
+        ),
+        (
+            "a constant column",
+            replaced(X, np.s_[:, 1], 0.1),
+            YES,
+            {},
+            weightless_column(0.1),
+        ),
+        ("a duplicated column", np.c_[X, X[:, 0]], YES, {}, shared_weight),
+        ("one column * 1e6", X * [1, 1, 1e6, 1], YES, {}, column_in_units(1e6)),
+        ("one column * 1e160", X * [1, 1, 1e160, 1], YES, {}, column_in_units(1e160)),
+        (
+            "one column * 1e-160",
+            X * [1, 1, 1e-160, 1],
+            YES,
+            {},
+            column_in_units(1e-160),
+        ),
+        ("X + 1e9", X + 1e9, YES, {}, columns_far_away),
+        ("an entry of 1e9", replaced(X, (3, 0), 1e9), YES, {}, nothing_more),
+        ("X * 1e6 in `predict_proba`, not in `fit`", X, YES, {}, towards_even),
+        ("zeros", np.zeros((30, 2)), YES, {}, nothing_more),
+        (
+            "`class_weight={0: 1e-3, 1: 1e-3}`",
+            X,
+            YES,
+            {"class_weight": {0: 1e-3, 1: 1e-3}},
+            weights_of_classes,
+        ),
+        ("NaN in X", replaced(X, (0, 0), np.nan), YES, {}, "Input X contains NaN"),
+        (
+            "infinity in X",
+            replaced(X, (0, 0), np.inf),
+            YES,
+            {},
+            "Input X contains infinity",
+        ),
+        ("NaN in y", X, replaced(YES, 0, np.nan), {}, "Input y contains NaN"),
+        (
+            "strings in X",
+            np.full((30, 2), "a"),
+            YES,
+            {},
+            "could not convert string to float",
+        ),
+        ("complex X", X + 1j, YES, {}, "Complex data not supported"),
+        ("no rows", X[:0], YES[:0], {}, "Found array with 0 sample(s)"),
+        ("no columns", X[:, :0], YES, {}, "Found array with 0 feature(s)"),
+        (
+            "weights that are all 0",
+            X,
+            YES,
+            {},
+            refused_fit(
+                VariationalLogisticClassifier,
+                X,
+                YES,
+                "at least one non-zero",
+                "`ValueError`: Sample weights must contain at least one non-zero "
+                "number ...",
+                sample_weight=np.zeros(30),
+            ),
+        ),
+        (
+            "a class in `partial_fit` that was not in `classes`",
+            X,
+            YES,
+            {},
+            refused_fit(
+                None,
+                X,
+                np.full(30, 7),
+                "7",
+                "`ValueError`: y holds [7], which are not among the classes ...",
+                method="partial_fit",
+            ),
+        ),
+    ],
+)
+
+
+# -- VariationalGLMRegressor -----------------------------------------------------------
+
+NUMBER = rng.poisson(np.exp(0.5 + 0.5 * SCORE)).astype(float)
+TIME = rng.uniform(0.5, 4.0, 30)
+GAUSSIAN = {"family": "gaussian"}
+ROBUST = {"family": "student_t"}
+BY_TIME = {"exposure": 4}
+MOVED = {"offset": 4}
+
+
+def usable_regressor(model, rows):
+    """Predictions, intervals, weights, their law and draws are numbers."""
+    mean, std = model.predict(rows, return_std=True)
+    for values in (
+        mean,
+        std,
+        model.predict_interval(rows),
+        model.coef_,
+        model.intercept_,
+        model.sample_posterior(5, 0)["coef"],
+        model.sample_y(rows, 5, 0),
+        model.elbo_,
+    ):
+        assert np.all(np.isfinite(values))
+    assert np.all(std > 0.0)
+    if model.family in ("poisson", "negative_binomial"):
+        assert np.all(mean > 0.0)
+    assert np.all(model.coef_std_ > 0.0) and model.intercept_std_ > 0.0
+    assert model.converged_
+
+
+def glm_of(params, rows=X, target=NUMBER, **extra):
+    return VariationalGLMRegressor(**{**params, **extra}).fit(rows, target)
+
+
+def small_rates(model, params):
+    assert np.all(model.predict(X) < 0.3)
+    return "fits; rates are small, as far as the prior and n let them be"
+
+
+def large_rates(model, params):
+    total = np.sum(NUMBER * 1e6)
+    close(model.predict(X).sum(), total, 1e-2 if model.family == "poisson" else 0.5)
+    return "fits; predictions are of that size"
+
+
+def followed_count(model, params):
+    assert model.predict(X)[3] > 1e3
+    return "fits; the rate of that row follows it"
+
+
+def other_time_unit(factor):
+    def check(model, params):
+        here = glm_of(params, np.c_[X, TIME], exposure=4)
+        close(model.elbo_, here.elbo_)
+        close(model.coef_, here.coef_, 1e-5)
+        close(model.intercept_, here.intercept_ - np.log(factor))
+        return "fits; the rate is per that unit, nothing else changes"
+
+    return check
+
+
+def offset_as_intercept(model, params):
+    here = glm_of(params)
+    close(model.elbo_, here.elbo_)
+    close(model.intercept_ + 300.0, here.intercept_, 1e-4)
+    return "fits; the intercept makes up for it"
+
+
+def target_in_units(factor):
+    def check(model, params):
+        here = glm_of({**params, "family": model.family}, X, Y)
+        close(model.coef_ / factor, here.coef_, 1e-5)
+        close(model.elbo_, here.elbo_ - len(Y) * np.log(factor))
+        return "fits; everything in those units, the ELBO moved by -n log c"
+
+    return check
+
+
+def target_far_away(model, params):
+    here = glm_of({**params, "family": model.family}, X, Y)
+    close(model.coef_, here.coef_, 1e-4)
+    close(model.intercept_ - 1e9, here.intercept_, 1e-3)
+    return "fits; the same weights, up to the rounding of the shifted numbers"
+
+
+def outlier_left_alone(model, params):
+    here = glm_of({**params, "family": "student_t"}, X, Y)
+    assert np.all(np.abs(model.coef_ - here.coef_) < 1.5 * here.coef_std_)
+    return "fits; the weights are those without it, about"
+
+
+def outlier_followed(model, params):
+    assert model.dispersion_ > 1e6
+    return "fits; a Gaussian likelihood follows it: the noise and intervals widen"
+
+
+def constant_predictions(model, params):
+    close(model.predict(X), 7.0, 1e-3)
+    return "fits; predictions are that constant"
+
+
+def no_noise(model, params):
+    close(model.coef_, [1.0, 2.0, 0.0, -1.0], 0.05)
+    return "fits; the noise is what the prior leaves"
+
+
+GLM = Table(
+    VariationalGLMRegressor,
+    "Poisson and negative binomial counts where the input does not say otherwise, with "
+    "both posteriors.",
+    [
+        {"family": family, "posterior": posterior}
+        for family in ("poisson", "negative_binomial")
+        for posterior in ("structured", "mean_field")
+    ],
+    usable_regressor,
+    [
+        ("counts that are all 0", X, np.zeros(30), {}, small_rates),
+        ("one count that is not 0", X, np.eye(30)[3], {}, small_rates),
+        ("counts of up to 1e7", X, NUMBER * 1e6, {}, large_rates),
+        ("a count of 1e6", X, replaced(NUMBER, 3, 1e6), {}, followed_count),
+        ("counts that are not whole", X, NUMBER / 3.0, {}, nothing_more),
+        ("counts that are all the same", X, np.full(30, 4.0), {}, nothing_more),
+        (
+            "negative counts",
+            X,
+            replaced(NUMBER, 2, -1.0),
+            {},
+            "y must hold counts for family=",
+        ),
+        ("one row", X[:1], NUMBER[:1], {}, nothing_more),
+        ("two rows", X[:2], NUMBER[:2], {}, nothing_more),
+        ("10 rows, 500 columns", WIDE, NUMBER[:10], {}, nothing_more),
+        (
+            "a constant column",
+            replaced(X, np.s_[:, 1], 0.1),
+            NUMBER,
+            {},
+            weightless_column(0.1),
+        ),
+        ("a duplicated column", np.c_[X, X[:, 0]], NUMBER, {}, shared_weight),
+        ("one column * 1e6", X * [1, 1, 1e6, 1], NUMBER, {}, column_in_units(1e6)),
+        (
+            "one column * 1e160",
+            X * [1, 1, 1e160, 1],
+            NUMBER,
+            {},
+            column_in_units(1e160),
+        ),
+        ("X + 1e9", X + 1e9, NUMBER, {}, columns_far_away),
+        ("an entry of 1e6", replaced(X, (3, 0), 1e6), NUMBER, {}, nothing_more),
+        (
+            "exposures * 1e-300",
+            np.c_[X, TIME * 1e-300],
+            NUMBER,
+            BY_TIME,
+            other_time_unit(1e-300),
+        ),
+        (
+            "exposures * 1e300",
+            np.c_[X, TIME * 1e300],
+            NUMBER,
+            BY_TIME,
+            other_time_unit(1e300),
+        ),
+        (
+            "exposures from 1e-6 to 1e6",
+            np.c_[X, np.logspace(-6, 6, 30)],
+            NUMBER,
+            BY_TIME,
+            nothing_more,
+        ),
+        (
+            "an exposure of 0",
+            np.c_[X, replaced(TIME, 2, 0.0)],
+            NUMBER,
+            BY_TIME,
+            "exposure must name a column of finite positive numbers, got",
+        ),
+        (
+            "negative exposures",
+            np.c_[X, -TIME],
+            NUMBER,
+            BY_TIME,
+            "exposure must name a column of finite positive numbers, got",
+        ),
+        (
+            "NaN in the offset",
+            np.c_[X, replaced(TIME, 2, np.nan)],
+            NUMBER,
+            MOVED,
+            "offset must name a column of finite numbers, got",
+        ),
+        (
+            "an offset that is not a number",
+            np.c_[X.astype(object), np.full(30, "a")],
+            NUMBER,
+            MOVED,
+            "offset must name a column of finite numbers, but its values are not",
+        ),
+        (
+            "an offset of 300",
+            np.c_[X, np.full(30, 300.0)],
+            NUMBER,
+            MOVED,
+            offset_as_intercept,
+        ),
+        (
+            "an exposure that X has no column for",
+            X,
+            NUMBER,
+            {"exposure": 9},
+            "exposure=9",
+        ),
+        (
+            "an exposure by name, X without names",
+            X,
+            NUMBER,
+            {"exposure": "time"},
+            "exposure='time'",
+        ),
+        (
+            "one column as offset and exposure",
+            np.c_[X, TIME],
+            NUMBER,
+            {**MOVED, **BY_TIME},
+            "already stands in",
+        ),
+        (
+            "an exposure of what is not counted",
+            np.c_[X, TIME],
+            Y,
+            {**BY_TIME, **GAUSSIAN},
+            "exposure=4",
+        ),
+        (
+            "no column but the exposure",
+            TIME[:, None],
+            NUMBER,
+            {"exposure": 0},
+            "Found array with 0 feature(s)",
+        ),
+        (
+            '`family="gaussian"`, y constant',
+            X,
+            np.full(30, 7.0),
+            GAUSSIAN,
+            constant_predictions,
+        ),
+        (
+            '`family="gaussian"`, y * 1e-12',
+            X,
+            Y * 1e-12,
+            GAUSSIAN,
+            target_in_units(1e-12),
+        ),
+        ('`family="gaussian"`, y * 1e12', X, Y * 1e12, GAUSSIAN, target_in_units(1e12)),
+        ('`family="gaussian"`, y + 1e9', X, Y + 1e9, GAUSSIAN, target_far_away),
+        (
+            '`family="gaussian"`, an outlier of 1e6',
+            X,
+            replaced(Y, 3, 1e6),
+            GAUSSIAN,
+            outlier_followed,
+        ),
+        (
+            '`family="gaussian"`, y without noise',
+            X,
+            X @ [1.0, 2.0, 0.0, -1.0],
+            GAUSSIAN,
+            no_noise,
+        ),
+        (
+            '`family="student_t"`, y constant',
+            X,
+            np.full(30, 7.0),
+            ROBUST,
+            constant_predictions,
+        ),
+        (
+            '`family="student_t"`, y * 1e-12',
+            X,
+            Y * 1e-12,
+            ROBUST,
+            target_in_units(1e-12),
+        ),
+        ('`family="student_t"`, y * 1e12', X, Y * 1e12, ROBUST, target_in_units(1e12)),
+        ('`family="student_t"`, y + 1e9', X, Y + 1e9, ROBUST, target_far_away),
+        (
+            '`family="student_t"`, an outlier of 1e6',
+            X,
+            replaced(Y, 3, 1e6),
+            ROBUST,
+            outlier_left_alone,
+        ),
+        (
+            '`family="student_t"`, an outlier of 1e100',
+            X,
+            replaced(Y, 3, 1e100),
+            ROBUST,
+            outlier_left_alone,
+        ),
+        (
+            '`family="student_t"`, y without noise',
+            X,
+            X @ [1.0, 2.0, 0.0, -1.0],
+            ROBUST,
+            no_noise,
+        ),
+        (
+            '`family="student_t"`, three values of y in four the same',
+            X,
+            np.where(np.arange(30) % 4 == 0, Y, 0.0),
+            ROBUST,
+            nothing_more,
+        ),
+        ("NaN in X", replaced(X, (0, 0), np.nan), NUMBER, {}, "Input X contains NaN"),
+        (
+            "infinity in X",
+            replaced(X, (0, 0), np.inf),
+            NUMBER,
+            {},
+            "Input X contains infinity",
+        ),
+        ("NaN in y", X, replaced(NUMBER, 0, np.nan), {}, "Input y contains NaN"),
+        (
+            "infinity in y",
+            X,
+            replaced(NUMBER, 0, np.inf),
+            {},
+            "Input y contains infinity",
+        ),
+        ("strings in y", X, np.full(30, "a"), {}, "could not convert string to float"),
+        (
+            "strings in X",
+            np.full((30, 2), "a"),
+            NUMBER,
+            {},
+            "could not convert string to float",
+        ),
+        ("complex X", X + 1j, NUMBER, {}, "Complex data not supported"),
+        ("no rows", X[:0], NUMBER[:0], {}, "Found array with 0 sample(s)"),
+        ("no columns", X[:, :0], NUMBER, {}, "Found array with 0 feature(s)"),
+        ("two targets", X, np.c_[NUMBER, NUMBER], {}, "y should be a 1d array"),
+    ],
+)
+
+
 # -- the page --------------------------------------------------------------------------
 
-TABLES = [REGRESSION, MIXTURE, TOPICS, HMM, SYSTEMS]
+TABLES = [REGRESSION, MIXTURE, TOPICS, HMM, SYSTEMS, LOGISTIC, GLM]
 EVERY_ROW = [(table, *row) for table in TABLES for row in table.rows]
 
 

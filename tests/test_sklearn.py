@@ -14,6 +14,8 @@ CHOICES = (
     "emissions",
     "observations",
     "structure",
+    "family",
+    "link",
     "weight_concentration_prior_type",
     "memory_budget",
     "doc_topic_prior",
@@ -21,7 +23,7 @@ CHOICES = (
 # what a row takes to end at an optimum of its data, as its arrays are for these
 PRECISION = ("tol", "max_iter", "block_size")
 # columns that the data of the checks do not have
-ROLES = ("sequence", "sequence_weight")
+ROLES = ("sequence", "sequence_weight", "offset", "exposure")
 SMOOTHERS = [case for case in CASES if case.kind.smooths]
 
 

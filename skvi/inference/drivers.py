@@ -58,7 +58,8 @@ class Batch:
         return fit
 
 
-ROUNDING = {"float64": 3e-13, "float32": 1e-7}  # relative to an ELBO's terms
+ROUNDING = {"float64": 3e-14, "float32": 1e-7}  # relative to an ELBO's terms
+N_FLAT = 10  # steps in a row that do nothing, after which a fit is at rest
 STRANDED = 5e-2  # posterior sds that a step would go, if it were one up
 
 
@@ -241,13 +242,15 @@ class Damped(Batch):
         self.seen = deque(maxlen=2)  # a plain step, and one that went on from it
         self.rho = 1.0
         self.stuck = None  # where no step went up
+        self.n_flat = 0  # steps that rounding explains, and that come no nearer
+        self.nearest = np.inf  # in posterior sds, to where steps point
         self.stranded = False  # there, and far from where steps point
 
     def evaluate(self, q):
         return self._seen(q)[1]
 
     def target(self, q, statistics):
-        if q is self.stuck:
+        if q is self.stuck or self.n_flat >= N_FLAT:
             return q
         try:
             with np.errstate(all="ignore"):
@@ -268,7 +271,8 @@ class Damped(Batch):
                         after = self.model.global_step(statistics.values, q, self.rho)
                     if attempt == 0:
                         aim, length = (target, 1.0) if target else (after, self.rho)
-                        self.stranded = not q.distance(aim) < STRANDED * length
+                        distance = q.distance(aim) / length
+                        self.stranded = not distance < STRANDED
                     record = self._evaluated(after)
                     rise = record[-1].sum() - terms.sum()
                     # A shorter step than a full one must do what rounding cannot.
@@ -277,12 +281,18 @@ class Damped(Batch):
                 rises = False
             if rises:
                 self.rho, self.stranded = min(1.0, 2.0 * self.rho), False
+                self._note(rise <= rounding, distance)
                 self.seen.append(record)
                 return after
             self.rho *= 0.5
         self._remember(memories)
         self.rho, self.stuck = 1.0, q
         return q
+
+    def _note(self, flat, distance):
+        nearer = distance < 0.5 * self.nearest
+        self.n_flat = self.n_flat + 1 if flat and not nearer else 0
+        self.nearest = min(self.nearest, distance)
 
     def known_elbo(self, q, least):
         return self._seen(q)[-1].sum()

@@ -20,7 +20,6 @@ from skvi.inference.acceleration import Anderson
 
 SLOWEST_RATE = 1.0 - 1e-6  # a map that seems not to contract has such tiny steps
 N_FALLS = 3  # of the ELBO that end a run, if rounding can explain them
-N_FLAT = 6  # iterations in a row that change the ELBO by rounding only
 MOST_NOISE = 1e-5  # relative to the ELBO, that an ill-conditioned model may show
 SLACK = 1e-12  # relative rounding of an ELBO, which a fall must exceed to be one
 # By the precision of the statistics: the relative rounding of a rise of the ELBO, and
@@ -52,7 +51,7 @@ class Convergence:
         self.slack, self.rounding_sd = ROUNDING[np.dtype(dtype).name]
         self.tol = tol
         self.distance_tol = distance_tol
-        self.noise, self.n_falls, self.n_flat = 0.0, 0, 0
+        self.noise, self.n_falls = 0.0, 0
         self.last = None
         self.rates = deque([0.0], maxlen=3)  # one rate alone may be a lucky one
 
@@ -87,15 +86,11 @@ class Convergence:
         rise = 0.0 if distance_left == 0.0 else np.inf
         if len(path) > 1:
             rise = abs(path[-1] - path[-2])
-            flat = rise <= self.slack * abs(path[-1])
-            self.n_flat = self.n_flat + 1 if flat else 0
             # Steps that cannot lower the bound and do show what its digits are worth.
             fall = path[-2] - path[-1]
             self.n_falls += fall > self.slack * abs(path[-1])
             self.noise = max(self.noise, fall)
         tol = max(self.tol, self.slack * abs(path[-1]))
-        if self.n_flat >= N_FLAT:  # rounding is all that still moves
-            return True
         if self.n_falls >= N_FALLS:  # what is left to go is not to be seen
             return rise <= max(tol, min(self.noise, MOST_NOISE * abs(path[-1])))
         return rise <= tol and distance_left <= self.distance_tol
