@@ -261,18 +261,16 @@ class Damped(Batch):
     def advance(self, q, statistics, target=None):
         _, _, memories, terms = self._seen(q)
         rounding = self.rounding * np.abs(terms).sum()
-        self.stranded = True
-        for attempt in range(self.MOST_HALVINGS):
+        distance = np.inf if target is None else q.distance(target)
+        for _ in range(self.MOST_HALVINGS):
             self._remember(memories)
             try:
                 with np.errstate(all="ignore"):
                     after = target if self.rho == 1.0 else None
                     if after is None:
                         after = self.model.global_step(statistics.values, q, self.rho)
-                    if attempt == 0:
-                        aim, length = (target, 1.0) if target else (after, self.rho)
-                        distance = q.distance(aim) / length
-                        self.stranded = not distance < STRANDED
+                    if distance == np.inf:
+                        distance = q.distance(after) / self.rho
                     record = self._evaluated(after)
                     rise = record[-1].sum() - terms.sum()
                     # A shorter step than a full one must do what rounding cannot.
@@ -280,13 +278,13 @@ class Damped(Batch):
             except np.linalg.LinAlgError:  # as far off as a bound can be
                 rises = False
             if rises:
-                self.rho, self.stranded = min(1.0, 2.0 * self.rho), False
+                self.rho = min(1.0, 2.0 * self.rho)
                 self._note(rise <= rounding, distance)
                 self.seen.append(record)
                 return after
             self.rho *= 0.5
         self._remember(memories)
-        self.rho, self.stuck = 1.0, q
+        self.rho, self.stuck, self.stranded = 1.0, q, not distance < STRANDED
         return q
 
     def _note(self, flat, distance):
