@@ -30,12 +30,13 @@ from skvi.models.glm import (
 )
 from skvi.models.glm.posterior import parts_of
 from skvi.models.glm.search import restart, start
-from skvi.models.glm.stream import moved
+from skvi.models.glm.stream import WithPast, moved
 from skvi.models.glm.units import in_other_units
 
 # Posterior sds left: passes over few rows are cheap, so be exact.
 DISTANCE_TOL, CHEAP = 1e-7, 1 << 26  # products of two entries in a pass
 DISTANCE_TOL_OF_MANY = 1e-4
+STREAM_ITER = 10  # iterations of partial_fit on a block
 INTERCEPT_PRECISION = 0.04  # a prior sd of five: of log odds, log rates, sds of y
 WEIGHT_SHAPE = 1.0  # of the prior of lambda, whose rate is the shape over ...
 SIGNALS = {"ridge": np.inf, "ard": 20.0}  # ... p, and this many columns over p, too
@@ -63,7 +64,7 @@ class Rows:
         self.shape = features.shape
 
     def slices(self):
-        step = int(np.clip((1 << 20) // max(1, self.shape[1]), 16, 8192))
+        step = int(np.clip((1 << 23) // max(1, self.shape[1]), 16, 8192))
         for i in range(0, self.shape[0], step):
             yield slice(i, min(i + step, self.shape[0]))
 
@@ -145,7 +146,7 @@ class GeneralizedLinearModel(LinearSummaryMixin, VariationalEstimator):
         else:
             blocks = Block.parts(X, y, weight, offset, frame)
         of_fit = GLMAttributes(
-            model, frame, units, weight.sum(), self._extra(totals, units)
+            model, frame, units, weight.sum(), self._extra(totals, units), blocks
         )
 
         def on_iteration(fit):
@@ -162,7 +163,15 @@ class GeneralizedLinearModel(LinearSummaryMixin, VariationalEstimator):
             if before is not None:
                 q = restart(model, blocks, q, units, before, self.n_jobs)
             settings = self.max_iter, self.tol, _distance_tol(X), X.dtype
-            fit = run(model, blocks, q, settings, self.n_jobs, on_iteration)
+            fit = run(
+                model,
+                blocks,
+                q,
+                settings,
+                self.n_jobs,
+                on_iteration,
+                fallback=lambda: model.start(blocks, level, self.n_jobs),
+            )
             self._adopt(of_fit, fit, totals, None)
         if not (fit.converged or fit.stopped):
             warnings.warn(
@@ -190,26 +199,55 @@ class GeneralizedLinearModel(LinearSummaryMixin, VariationalEstimator):
             model, frame, units, n_before + n_new, self._extra(totals, units)
         )
         with blas_threads(X.shape[1] * model.n_outputs):
+            level = model.likelihood.centre(y, weight, offset)
+            settings = self.max_iter, self.tol, _distance_tol(X), X.dtype
+            scale = (n_before + n_new) / n_new
             if first:
-                level = model.likelihood.centre(y, weight, offset)
-                q = model.start([block], level)
-                settings = self.max_iter, self.tol, _distance_tol(X), X.dtype
-                q = run(model, [block], q, settings).posterior
+                q = run(model, [block], model.start([block], level), settings).posterior
                 state = StochasticState(self.learning_decay, self.learning_offset)
             else:
                 state = self._stream((frame, units))
                 grown = (n_before + n_new) / n_before
                 state.statistics = state.statistics.scaled(grown)
-                lam = model.first_weight_precision(self._fitted_q.weight_precision)
-                law = in_other_units(
-                    self._fitted_q.dispersion_law, self._fitted_units, units
-                )
-                q = model.posterior(model.sites(state.statistics.values, law), lam)
-            q = state.step(model, q, block, (n_before + n_new) / n_new)
+                q = self._step(model, state, block, scale, units, level, settings)
+            state.absorb(model.statistics(q, block), scale)
             terms = model.elbo_terms(state.statistics, q)
             path = [sum(terms.values())]
             fit = Fit(q, state.statistics, terms, path, state.n_steps)
             self._adopt(of_fit, fit, totals, state)
+
+    def _step(self, model, state, block, scale, units, level, settings):
+        """The posterior after one block more: a short climb beside the past."""
+        before = self._fitted_q
+        law = in_other_units(before.dispersion_law, self._fitted_units, units)
+        past = WithPast(model, state.statistics, state.rho, scale)
+        lam = model.first_weight_precision(before.weight_precision)
+        q = model.posterior(model.sites(state.statistics.values, law), lam)
+        _, *rest = settings
+        fit = run(
+            past,
+            [block],
+            q,
+            (STREAM_ITER, *rest),
+            fallback=lambda: past.cold(block, level, law),
+        )
+        return fit.posterior
+
+    def _check_stream(self):
+        """Whether the posterior so far is one of this estimator's parameters."""
+        if self._is_first():
+            return
+        kind = self._fitted_kind
+        if kind != self._kind():
+            raise ValueError(
+                f"{kind} of the posterior so far differ from {self._kind()} now: call "
+                "fit to start anew, or set them back."
+            )
+
+    def _kind(self):
+        """Parameters that a stream must keep."""
+        names = "family", "link", "fit_intercept", "offset", "exposure", "dof"
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
     def _is_first(self):
         return not hasattr(self, "_fitted_q")
@@ -264,6 +302,7 @@ class GeneralizedLinearModel(LinearSummaryMixin, VariationalEstimator):
             "intercept_mean_": units.shift,
             "intercept_precision_": self._level_precision() / units.scale**2,
             "_fitted_totals": totals,
+            "_fitted_kind": self._kind(),
             "_fitted_weight": totals[0].weight,
         }
 
@@ -365,12 +404,6 @@ class GeneralizedLinearModel(LinearSummaryMixin, VariationalEstimator):
         if hasattr(self, "dispersion_"):
             notes["dispersion"] = self.dispersion_
         return notes
-
-    def _feature_names(self):
-        names = getattr(
-            self, "feature_names_in_", [f"x{j}" for j in range(self.n_features_in_)]
-        )
-        return list(np.asarray(names, dtype=object)[self._fitted_kept])
 
 
 def _distance_tol(X):

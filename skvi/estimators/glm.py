@@ -12,7 +12,8 @@ from skvi.estimators.generalized import PARAMETERS, GeneralizedLinearModel
 from skvi.estimators.prediction import PredictiveRegressorMixin
 from skvi.estimators.priors import gamma_pair
 from skvi.likelihoods import Gaussian, NegativeBinomial, Poisson, StudentT
-from skvi.models.glm.predictive import CountLaw, real_law
+from skvi.models.glm.predictive import MOST as MOST_OF_MEANS
+from skvi.models.glm.predictive import CountLaw, StudentLaw, gaussian_law
 from skvi.models.glm.units import CountTotals, LocationTotals, RobustTotals
 
 DOF = 4.0
@@ -114,10 +115,10 @@ class VariationalGLMRegressor(PredictiveRegressorMixin, GeneralizedLinearModel):
 
     posterior_covariance : {"variational", "linear_response"}, default="variational"
         What ``coef_covariance_``, ``coef_std_``, intervals and predictions are taken
-        from: q itself, or its linear-response correction, which restores the
-        correlations that a mean-field q leaves out, and the uncertainty of lambda
-        [3]_. ``posterior_``, ``elbo_``, ``sample_posterior`` and
-        ``sample_y`` stay those of q.
+        from: q itself, or its linear-response correction [3]_, which restores the
+        correlations that a mean-field q leaves out and adds what lambda's uncertainty
+        and the posterior's skewness contribute. ``posterior_``, ``elbo_``,
+        ``sample_posterior`` and ``sample_y`` stay those of q.
 
     max_iter : int, default=500
         Largest number of iterations, each a pass over the rows.
@@ -248,7 +249,8 @@ class VariationalGLMRegressor(PredictiveRegressorMixin, GeneralizedLinearModel):
     VariationalBayesianRegression has the exact posterior of nearly the same model.
 
     Natural-gradient steps are Newton's method with the curvature averaged over q: an
-    iteration costs n p^2 (n^3, or n^2 p with "ard", for n < p). Expectations are known
+    iteration costs n p^2 (n^3, or n^2 p with "ard", for n < p; but p^3 for "student_t"
+    as soon as there are outliers, and in ``partial_fit``). Expectations are known
     in closed form for "poisson" and "gaussian"; those of the others are taken by
     Gauss-Hermite quadrature to about 1e-12. q holds weights and dispersion independent
     of each other; they nearly are.
@@ -408,6 +410,7 @@ class VariationalGLMRegressor(PredictiveRegressorMixin, GeneralizedLinearModel):
         """
         given = {"X": X, "y": y, "sample_weight": sample_weight}
         first = self._is_first()
+        self._check_stream()
         rows, y, weight = self._validate_training(X, y, sample_weight, first)
         n_seen = len(y) + (0 if first else self.n_samples_seen_)
         with fit_task(self, **given) as task:
@@ -501,17 +504,20 @@ class VariationalGLMRegressor(PredictiveRegressorMixin, GeneralizedLinearModel):
     def _predictive_laws(self, rows):
         likelihood = self._fitted_model.likelihood
         for some, mean, variance in self._predictors(rows):
-            if self._fitted_units.location:
-                law = real_law(likelihood, mean, variance, self._dispersion_law)
-            else:
+            if not self._fitted_units.location:
                 law = CountLaw(likelihood, mean, variance, self._dispersion_law)
+            elif likelihood.concave:
+                law = gaussian_law(mean, variance, self._dispersion_law)
+            else:
+                law = StudentLaw(likelihood.dof, mean, variance, self._dispersion_law)
             yield some, [law]
 
     def _predictive_mean(self, rows):
         out = np.empty(rows.shape[0])
         for some, mean, variance in self._predictors(rows):
-            count = not self._fitted_units.location
-            out[some] = np.exp(mean + 0.5 * variance) if count else mean
+            if not self._fitted_units.location:
+                mean = np.exp(np.minimum(mean + 0.5 * variance, MOST_OF_MEANS))
+            out[some] = mean
         return out
 
     def _predictive_covariances(self, rows):
@@ -550,7 +556,7 @@ class VariationalGLMRegressor(PredictiveRegressorMixin, GeneralizedLinearModel):
         rate = np.exp(np.minimum(eta, MOST))
         if dispersion is not None:
             rate = rate * rng.gamma(1.0 / dispersion, dispersion, rate.shape)
-        return rng.poisson(rate).astype(np.float64)
+        return rng.poisson(np.minimum(rate, np.exp(MOST))).astype(np.float64)
 
     def _output_names(self):
         return None

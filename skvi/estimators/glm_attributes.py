@@ -25,10 +25,13 @@ class GLMAttributes:
         Of all rows.
     extra : dict
         Attributes that the posterior has no say in.
+    blocks : list of Block, optional
+        All rows, for linear response.
     """
 
-    def __init__(self, model, frame, units, weight, extra):
+    def __init__(self, model, frame, units, weight, extra, blocks=None):
         self.model = model
+        self.blocks = blocks
         self.frame = frame
         self.units = units
         self.extra = extra
@@ -85,7 +88,7 @@ class GLMAttributes:
 
     def _response(self, q, fit):
         try:
-            return linear_response(self.model, q, fit.statistics.values)
+            return linear_response(self.model, q, fit.statistics.values, self.blocks)
         except ValueError as error:  # a fit that took long is not thrown away
             warnings.warn(
                 f"{error} The covariances of this fit are the variational ones.",

@@ -93,5 +93,7 @@ class LinearSummaryMixin:
         return np.concatenate(parts)
 
     def _feature_names(self):
+        """Names of the columns of X without those that have a role."""
         default = [f"x{j}" for j in range(self.n_features_in_)]
-        return list(getattr(self, "feature_names_in_", default))
+        names = np.asarray(getattr(self, "feature_names_in_", default), dtype=object)
+        return list(names[getattr(self, "_fitted_kept", slice(None))])

@@ -75,9 +75,10 @@ class VariationalLogisticClassifier(ClassifierMixin, GeneralizedLinearModel):
 
     posterior_covariance : {"variational", "linear_response"}, default="variational"
         What ``coef_covariance_``, ``coef_std_``, intervals and predictions are taken
-        from: q itself, or its linear-response correction, which restores the
-        correlations that a mean-field q leaves out, and the uncertainty of lambda
-        [3]_. ``posterior_``, ``elbo_``, ``sample_posterior`` stay those of q.
+        from: q itself, or its linear-response correction [3]_, which restores the
+        correlations that a mean-field q leaves out and adds what lambda's uncertainty
+        and the posterior's skewness contribute. ``posterior_``, ``elbo_`` and
+        ``sample_posterior`` stay those of q.
 
     max_iter : int, default=500
         Largest number of iterations, each a pass over the rows.
@@ -196,10 +197,11 @@ class VariationalLogisticClassifier(ClassifierMixin, GeneralizedLinearModel):
 
     Natural-gradient steps are Newton's method with the curvature averaged over q: an
     iteration costs n p^2 (K^2 times that for K > 2 classes; n^3, or n^2 p with "ard",
-    for n < p), and five to ten are usual. Expectations of one linear predictor are
-    taken by Gauss-Hermite quadrature to about 1e-12; those of the softmax by a product
-    of such rules for three classes and by 1024 quasi-random points for more (down to
-    256 for many rows, whose errors average out).
+    for n < p; p^3 in ``partial_fit``), and five to ten are usual. Expectations of one
+    linear predictor are taken by Gauss-Hermite quadrature to about 1e-12; those of the
+    softmax by a product of such rules for three classes and by 1024 quasi-random points
+    for more (down to 256 for many rows, whose errors average out): 1e-3 nats a row or
+    so where predictors have sds of one and a half.
 
     References
     ----------
@@ -356,6 +358,7 @@ class VariationalLogisticClassifier(ClassifierMixin, GeneralizedLinearModel):
                 "sklearn.utils.class_weight.compute_class_weight."
             )
         first = self._is_first()
+        self._check_stream()
         rows, y = self._validate(X, y, reset=first)
         labels = self._labels(y)
         known = np.unique(labels) if classes is None else np.unique(classes)
@@ -405,15 +408,11 @@ class VariationalLogisticClassifier(ClassifierMixin, GeneralizedLinearModel):
         numbers = np.minimum(numbers, len(classes) - 1)
         weight = np.where(classes[numbers] == labels, weight, 0.0)
         if self.class_weight is not None:
-            if isinstance(self.class_weight, dict):
-                strange = [c for c in self.class_weight if c not in classes]
-                if strange:
-                    raise ValueError(
-                        f"class_weight={self.class_weight!r} names {strange}, which "
-                        f"are not among the classes {classes.tolist()}."
-                    )
+            counted = self.class_weight
+            if isinstance(counted, dict):  # a fold may lack a rare class
+                counted = {k: v for k, v in counted.items() if k in classes}
             each = compute_class_weight(
-                self.class_weight,
+                counted,
                 classes=classes,
                 y=labels[np.isin(labels, classes)],
                 sample_weight=weight[np.isin(labels, classes)],

@@ -146,15 +146,22 @@ class StochasticState:
     def copy(self):
         return copy(self)
 
-    def step(self, model, q, block, scale):
-        """Blend one block's scaled statistics in; return the next posterior."""
-        new = model.statistics(q, block)
+    @property
+    def rho(self):
+        """The length of the next step."""
+        return (self.n_steps + self.offset) ** -self.decay
+
+    def absorb(self, new, scale):
+        """Blend one block's statistics in, scaled up."""
         if self.statistics is None:
             self.statistics = new.scaled(scale)
         else:
-            rho = (self.n_steps + self.offset) ** -self.decay
-            self.statistics = self.statistics.blend(new, rho, scale)
+            self.statistics = self.statistics.blend(new, self.rho, scale)
         self.n_steps += 1
+
+    def step(self, model, q, block, scale):
+        """Blend one block's scaled statistics in; return the next posterior."""
+        self.absorb(model.statistics(q, block), scale)
         return model.global_step(self.statistics.values, q)
 
 
@@ -294,6 +301,15 @@ class Damped(Batch):
 
     def known_elbo(self, q, least):
         return self._seen(q)[-1].sum()
+
+    def bound(self, q):
+        """The ELBO of a posterior to start from; -inf if it has none."""
+        try:
+            with np.errstate(all="ignore"):
+                bound = self.known_elbo(q, None)
+        except np.linalg.LinAlgError:
+            return -np.inf
+        return bound if np.isfinite(bound) else -np.inf
 
     def finish(self, model, fit):
         fit.converged = fit.converged and not self.stranded

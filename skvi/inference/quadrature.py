@@ -156,6 +156,16 @@ def gaussian_rule(k, step=STEP):
     return nodes, weights / weights.sum()
 
 
+def groups_of_rules(rules, cells=1 << 17, rule=gaussian_rule):
+    """Yield (rows, nodes, weights): rows of one rule, so many that cells stay few."""
+    for k in np.flatnonzero(np.bincount(rules)):
+        nodes, weights = rule(int(k))
+        members = np.flatnonzero(rules == k)
+        step = max(1, cells // len(weights))
+        for start in range(0, len(members), step):
+            yield members[start : start + step], nodes, weights
+
+
 @cache
 def product_rule(k, dim):
     """(points (m, dim), weights) for the standard Gaussian in one or two dimensions."""

@@ -24,9 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skvi.inference.quadrature import gaussian_rule, rule_of
+from skvi.inference.quadrature import gaussian_rule, groups_of_rules, rule_of
 
-CHUNK = 1 << 18  # cells (rows times nodes) that are worked on at once
 DISPERSION_WIDTH = np.pi  # of functions of exp(log phi)
 
 
@@ -106,16 +105,11 @@ class Likelihood(ABC):
         sd = np.sqrt(variance)
         rules = rule_of(sd, self.smoothness(known))
         found = np.empty((5 if log_dispersion is not None else 3, *mean.shape))
-        for k in np.unique(rules):
-            nodes, weights = gaussian_rule(int(k))
-            members = np.flatnonzero(rules == k)
-            step = max(1, CHUNK // len(nodes))
-            for start in range(0, len(members), step):
-                rows = members[start : start + step]
-                eta = mean[rows, None] + sd[rows, None] * nodes
-                each = self._cells(y[rows, None], eta, log_dispersion)
-                for out, cells in zip(found, each):
-                    out[rows] = cells @ weights
+        for rows, nodes, weights in groups_of_rules(rules):
+            eta = mean[rows, None] + sd[rows, None] * nodes
+            each = self._cells(y[rows, None], eta, log_dispersion)
+            for out, cells in zip(found, each):
+                out[rows] = cells @ weights
         return Expectations(*found)
 
     def _cells(self, y, eta, log_dispersion):
@@ -139,7 +133,3 @@ class Likelihood(ABC):
         found = self.expect(y, eta, np.zeros_like(eta), dispersion)
         curvature = np.maximum(found.curvature, 1e-3 * np.max(found.curvature))
         return curvature, eta + found.gradient / curvature
-
-    def mean(self, mean, variance):
-        """``E[y]`` under ``eta ~ N(mean, variance)``."""
-        raise NotImplementedError

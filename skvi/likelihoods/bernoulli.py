@@ -3,8 +3,8 @@
 import numpy as np
 from scipy import special
 
-from skvi.inference.quadrature import gaussian_rule, rule_of
-from skvi.likelihoods.base import CHUNK, Expectations, Likelihood
+from skvi.inference.quadrature import groups_of_rules, rule_of
+from skvi.likelihoods.base import Expectations, Likelihood
 from skvi.likelihoods.logistic import softplus_moments
 
 LOG_ROOT_2PI = 0.5 * np.log(2.0 * np.pi)
@@ -47,8 +47,9 @@ class BernoulliProbit(Likelihood):
         sign = 2.0 * y - 1.0
         x = sign * eta
         hazard = np.exp(-0.5 * x**2 - LOG_ROOT_2PI - special.log_ndtr(x))
-        far = x < -1e4  # x + hazard has no digits there, and is -1 / x
-        rest = np.where(far, -1.0 / np.where(far, x, -1.0), x + hazard)
+        far = x < -100.0  # x + hazard loses its digits there
+        inverse = 1.0 / np.where(far, x, -1.0)
+        rest = np.where(far, 2.0 * inverse**3 - inverse, x + hazard)
         return sign * hazard, -hazard * rest
 
     def centre(self, y, weight, offset):
@@ -66,14 +67,8 @@ def _share(y, weight):
 
 def _log_mean(log_function, width, mean, variance):
     sd = np.sqrt(variance)
-    rules = rule_of(sd, width)
     out = np.empty(len(mean))
-    for k in np.unique(rules):
-        nodes, weights = gaussian_rule(int(k))
-        members = np.flatnonzero(rules == k)
-        step = max(1, CHUNK // len(nodes))
-        for start in range(0, len(members), step):
-            rows = members[start : start + step]
-            cells = log_function(mean[rows, None] + sd[rows, None] * nodes)
-            out[rows] = special.logsumexp(cells, axis=1, b=weights)
+    for rows, nodes, weights in groups_of_rules(rule_of(sd, width)):
+        cells = log_function(mean[rows, None] + sd[rows, None] * nodes)
+        out[rows] = special.logsumexp(cells, axis=1, b=weights)
     return np.minimum(out, 0.0)

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from skvi.inference.quadrature import gaussian_rule, rule_of
+from skvi.inference.quadrature import groups_of_rules, rule_of
 
-CHUNK = 1 << 16  # cells that are worked on at once
 WIDTH = np.pi  # of softplus, which has singularities at pi i
 
 
@@ -19,16 +18,10 @@ def softplus_cells(x):
 def softplus_moments(mean, variance):
     """``E softplus(x), E sigma(x), E sigma'(x)`` under Gaussians (n,): (3, n)."""
     sd = np.sqrt(variance)
-    rules = rule_of(sd, WIDTH)
     out = np.empty((3, len(mean)))
-    for k in np.flatnonzero(np.bincount(rules)):
-        nodes, weights = gaussian_rule(int(k))
-        members = np.flatnonzero(rules == k)
-        step = max(1, CHUNK // len(nodes))
-        for start in range(0, len(members), step):
-            rows = members[start : start + step]
-            # Nodes on the first axis: each is one contiguous sweep over the rows.
-            cells = softplus_cells(mean[rows] + nodes[:, None] * sd[rows])
-            for each, cell in zip(out, cells):
-                each[rows] = weights @ cell
+    for rows, nodes, weights in groups_of_rules(rule_of(sd, WIDTH)):
+        # Nodes on the first axis: each is one contiguous sweep over the rows.
+        cells = softplus_cells(mean[rows] + nodes[:, None] * sd[rows])
+        for each, cell in zip(out, cells):
+            each[rows] = weights @ cell
     return out

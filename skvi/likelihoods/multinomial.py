@@ -4,20 +4,28 @@ r"""Multinomial with a softmax link: one linear predictor for each class.
 changes nothing, so that the expectation under N(mean, V) is one over the K - 1
 differences from the last. With three classes it is a product of one-dimensional rules,
 as fine as each row needs; with more, an average over quasi-random points, the same for
-all rows. The mean of the curvature ``diag(pi) - pi pi'`` over the points is positive
-semidefinite whatever the points.
+all rows: with 1024 points an error of some 1e-3 a row where predictors have sds of one
+and a half, and less where they have less. The mean of the curvature ``diag(pi) - pi
+pi'`` over the points is positive semidefinite whatever the points.
 """
+
+from functools import partial
 
 import numpy as np
 from scipy import special
 
-from skvi.inference.quadrature import product_rule, random_rule, rule_of
-from skvi.likelihoods.base import Expectations
+from skvi.inference.quadrature import (
+    groups_of_rules,
+    product_rule,
+    random_rule,
+    rule_of,
+)
+from skvi.likelihoods.base import Expectations, Likelihood
 
 CHUNK = 1 << 19  # cells (rows times points times classes) that are worked on at once
 
 
-class Softmax:
+class Softmax(Likelihood):
     """``P(y = k) = exp(eta_k) / sum_l exp(eta_l)``; y holds numbers of classes.
 
     Parameters
@@ -26,9 +34,6 @@ class Softmax:
     n_points : int, default=1024
         Quasi-random points of expectations, a power of two, for four classes and more.
     """
-
-    dispersed = False
-    concave = True
 
     def __init__(self, n_classes, n_points=1024):
         self.n_outputs = n_classes
@@ -75,24 +80,19 @@ class Softmax:
         """Yield (rows, predictors less the last (n, K, S), weights)."""
         V = variance[:, :-1, :-1] - variance[:, -1:, :-1]
         V = V - variance[:, :-1, -1:] + variance[:, -1:, -1:]
-        for members, points, weights in self._rules(V):
-            step = max(1, CHUNK // (len(points) * self.n_outputs))
-            for start in range(0, len(members), step):
-                rows = members[start : start + step]
-                cells = np.zeros((len(rows), self.n_outputs, len(points)))
-                np.matmul(_roots(V[rows]), points.T, out=cells[:, :-1])
-                cells[:, :-1] += (mean[rows, :-1] - mean[rows, -1:])[:, :, None]
-                yield rows, cells, weights
-
-    def _rules(self, V):
-        """Yield (rows, points, weights)."""
         dim = self.n_outputs - 1
         if dim > 2:
-            yield np.arange(len(V)), *random_rule(self.n_points, dim)
-            return
-        rules = rule_of(np.sqrt(np.einsum("nkk->n", V)), np.pi)
-        for k in np.unique(rules):
-            yield np.flatnonzero(rules == k), *product_rule(int(k), dim)
+            rules = np.zeros(len(V), dtype=np.int64)
+            rule = partial(_random_rule, self.n_points, dim)
+        else:
+            rules = rule_of(np.sqrt(np.einsum("nkk->n", V)), np.pi)
+            rule = partial(product_rule, dim=dim)
+        cells_at_once = CHUNK // self.n_outputs
+        for rows, points, weights in groups_of_rules(rules, cells_at_once, rule):
+            cells = np.zeros((len(rows), self.n_outputs, len(points)))
+            np.matmul(_roots(V[rows]), points.T, out=cells[:, :-1])
+            cells[:, :-1] += (mean[rows, :-1] - mean[rows, -1:])[:, :, None]
+            yield rows, cells, weights
 
     def _one_hot(self, y):
         return (y[:, None] == np.arange(self.n_outputs)).astype(np.float64)
@@ -111,6 +111,10 @@ class Softmax:
         n, K = len(y), self.n_outputs
         mean = centre + (self._one_hot(y) - pi) / pi
         return np.broadcast_to(precision, (n, K, K)), mean
+
+
+def _random_rule(n_points, dim, k):
+    return random_rule(n_points, dim)
 
 
 def _roots(V):

@@ -27,7 +27,6 @@ GAMMA_WIDTH = 0.5 * np.pi  # of functions of log r: Gamma has poles at r <= 0
 class NegativeBinomial(Likelihood):
     """``y ~ NB(mean exp(eta), variance mu + dispersion mu^2)``."""
 
-    counts = True
     dispersed = True
 
     def log_density(self, y, eta, log_dispersion=0.0):

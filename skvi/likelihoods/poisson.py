@@ -12,8 +12,6 @@ class Poisson(Likelihood):
     ``E exp(eta) = exp(mean + variance / 2)``, so that all expectations are known.
     """
 
-    counts = True
-
     def log_density(self, y, eta, log_dispersion=0.0):
         return y * eta - np.exp(eta) - special.gammaln(y + 1.0)
 

@@ -21,7 +21,15 @@ def _cholesky(matrix, what):
         ) from None
 
 
-class DiagonalPrecision:
+class VarianceSum:
+    """What precisions whose variances are cheap share."""
+
+    def variance_sum(self, at):
+        """The sum of the variances at some positions."""
+        return self.variances()[at].sum()
+
+
+class DiagonalPrecision(VarianceSum):
     """P = diag(values)."""
 
     def __init__(self, values):
@@ -70,8 +78,19 @@ class DiagonalPrecision:
             return variances[:, 0]
         return variances[:, :, None] * np.eye(n_outputs)
 
+    def squared_inner(self, X):
+        """How variances of rows' predictors answer to the rows' own precisions."""
+        squares = X**2 * self.variances()
+        return squares @ squares.T
 
-class DensePrecision:
+    def apply_squared_inner(self, rows, parts):
+        """``squared_inner`` of blocks of rows times a vector in parts, unformed."""
+        answer = sum(each.squares_tdot(x) for each, x in zip(rows, parts))
+        answer = answer * self.variances() ** 2
+        return np.concatenate([each.squares(answer) for each in rows])
+
+
+class DensePrecision(VarianceSum):
     """P held as a full matrix and its Cholesky factor."""
 
     def __init__(self, matrix):
@@ -123,6 +142,14 @@ class DensePrecision:
         if n_outputs == 1:
             return rows.norms(self)
         return rows.quadratic(self.covariance(), n_outputs)
+
+    def squared_inner(self, X):
+        return self.inner(X) ** 2
+
+    def apply_squared_inner(self, rows, parts):
+        C = self.covariance()
+        answer = C @ sum(each.gram(x) for each, x in zip(rows, parts)) @ C
+        return np.concatenate([each.quadratic(answer) for each in rows])
 
     def inverse_root(self):
         """The lower triangular R with ``P^-1 = R' R``."""

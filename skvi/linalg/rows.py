@@ -35,13 +35,21 @@ class Rows:
 
     def kernel(self, ridge):
         """``Z diag(ridge)^-1 Z'``; of one ridge for all but the last column once."""
-        if np.ptp(ridge[:-1]) > 0.0:
+        if len(ridge) < 2 or np.ptp(ridge[:-1]) > 0.0:
             return self._scaled_kernel(ridge)
+        last = self._parts_of_kernel()[1]
+        return self.first_kernel() / ridge[0] + last / ridge[-1]
+
+    def first_kernel(self):
+        """``Z Z'`` of all columns but the last."""
+        return self._parts_of_kernel()[0]
+
+    def _parts_of_kernel(self):
         if self._kernel is None:
-            only = [np.append(np.ones(len(ridge) - 1), np.inf)]
-            only.append(np.append(np.full(len(ridge) - 1, np.inf), 1.0))
+            ones = np.ones(self.shape[1] - 1)
+            only = np.append(ones, np.inf), np.append(np.inf * ones, 1.0)
             self._kernel = [self._scaled_kernel(each) for each in only]
-        return self._kernel[0] / ridge[0] + self._kernel[1] / ridge[-1]
+        return self._kernel
 
     def _scaled_kernel(self, ridge):
         kernel = np.zeros((self.shape[0], self.shape[0]))

@@ -14,6 +14,8 @@ from scipy import linalg
 from skvi.linalg.covariance import symmetric_operator
 from skvi.linalg.precision import _cholesky
 
+FEW = 32  # variances that are found one by one
+
 
 class SitePrecision:
     """P above.
@@ -38,7 +40,7 @@ class SitePrecision:
         inner = inner.reshape(size, size)
         inner.flat[:: size + 1] += 1.0
         self.factor = _cholesky(inner, "dual matrix")
-        self._variances = None
+        self._variances = self._explained = None
 
     def _whiten(self, B):
         return linalg.solve_triangular(self.factor, B, lower=True, check_finite=False)
@@ -91,6 +93,35 @@ class SitePrecision:
             self._variances = out.ravel()
         return self._variances.copy()
 
+    def variance_sum(self, at):
+        """The sum of the variances at some positions.
+
+        For all columns but the last, with one ridge, in products of size nK alone.
+        """
+        if self._variances is not None:
+            return self._variances[at].sum()
+        if len(at) <= FEW:
+            unit = np.zeros((self.dim, len(at)))
+            unit[at, np.arange(len(at))] = 1.0
+            return np.trace(self.solve(unit)[at])
+        p = len(self.ridge)
+        every = len(at) == self.n_outputs * (p - 1) and np.all(at % p < p - 1)
+        if not every or np.ptp(self.ridge[:-1]) > 0.0:
+            return self.variances()[at].sum()
+        if self._explained is None:
+            self._explained = self._sum_explained()
+        return len(at) / self.ridge[0] - self._explained
+
+    def _sum_explained(self):
+        """The trace of ``M^-1 R'(Z ridge^-2 Z' (x) I)R``, the last column left out."""
+        kernel = self.rows.first_kernel() / self.ridge[0] ** 2
+        inverse, _ = linalg.lapack.dpotri(self.factor, lower=True)
+        inverse = np.tril(inverse) + np.tril(inverse, -1).T
+        inverse = inverse.reshape(self.n, self.n_outputs, self.n, self.n_outputs)
+        return np.einsum(
+            "iajb,ij,ika,jkb->", inverse, kernel, self.root, self.root, optimize=True
+        )
+
     def covariance(self):
         """The covariance as a LinearOperator: p x p is never formed."""
         return symmetric_operator(self.dim, self.solve)
@@ -107,6 +138,10 @@ class SitePrecision:
     def inner(self, X):
         """``X P^-1 X'`` of rows X of weights of one output."""
         return X @ self.solve(X.T)
+
+    def squared_inner(self, X):
+        """How variances of rows' predictors answer to the rows' own precisions."""
+        return self.inner(X) ** 2
 
     def leverage(self, X):
         return np.einsum("ij,ji->i", X, self.solve(X.T))

@@ -12,6 +12,7 @@ from skvi.inference.drivers import Batch
 from skvi.inference.engine import climb
 from skvi.models.base import Model, Statistics
 
+NAME = "weight_precision"
 MAX_ITER = 30
 TOL = 1e-8  # nats
 DISTANCE_TOL = 1e-4  # posterior sds
@@ -30,7 +31,14 @@ def settled(model, sites, lam):
         tol=TOL,
         distance_tol=DISTANCE_TOL,
     )
-    return fit.posterior["weight_precision"]
+    return fit.posterior[NAME]
+
+
+class Given(Product):
+    """q(theta) q(lambda), theta being the optimum for lambda: it moves with lambda."""
+
+    def distance(self, other):
+        return self[NAME].distance(other[NAME])
 
 
 class GivenSites(Model):
@@ -42,33 +50,28 @@ class GivenSites(Model):
         self.linear = model.space.linear(sites)
 
     def posterior(self, lam):
-        theta = self.model.gaussian(self.sites, lam)
-        return Product({"theta": theta, "weight_precision": lam})
+        return Given({"theta": self.model.gaussian(self.sites, lam), NAME: lam})
 
     def statistics(self, q, block):
         return Statistics({"nothing": 0.0})
 
     def global_step(self, values, warm):
-        theta = warm["theta"]
-        square = theta.mean**2 + theta.variance()
-        return self.posterior(self.model.absorb_weights(square))
+        return self.posterior(self.model.absorb_weights(warm["theta"]))
 
     def expected_log_likelihood(self, values, q):
         # s'm - m'Sm / 2 - tr(S V) / 2, where (S + Lambda) m = s, and the trace of
         # (S + Lambda) V is the dimension for both families.
         theta = q["theta"]
-        ridge = np.tile(self.model.ridge(q["weight_precision"]), self.model.n_outputs)
-        along = self.linear @ theta.mean
-        square = theta.mean**2 + theta.variance()
-        return 0.5 * (along + ridge @ square - theta.dim)
+        penalty = self.model.penalty(theta, q[NAME])
+        return 0.5 * (self.linear @ theta.mean + penalty - theta.dim)
 
     def expected_log_prior(self, q):
-        return self.model.log_prior_of_weights(q["theta"], q["weight_precision"])
+        return self.model.log_prior_of_weights(q["theta"], q[NAME])
 
     def coordinates(self, q):
-        return np.log(np.atleast_1d(q["weight_precision"].rate))
+        return np.log(np.atleast_1d(q[NAME].rate))
 
     def at(self, coordinates, values, warm):
-        before = warm["weight_precision"]
+        before = warm[NAME]
         rate = np.exp(coordinates).reshape(before.rate.shape)
         return self.posterior(type(before)(before.shape, rate))

@@ -157,7 +157,7 @@ class GLMModel(Model):
 
     def global_step(self, values, warm, rho=1.0):
         sites = self.sites(values, warm.dispersion_law)
-        lam = self.absorb_weights(warm.second_moments())
+        lam = self.absorb_weights(warm.gaussian)
         if rho == 1.0:
             return self.posterior(sites, settled(self, sites, lam), warm=warm)
         # The prior's part of the natural parameter goes no further than the sites'.
@@ -177,13 +177,29 @@ class GLMModel(Model):
     def _learns_dispersion(self):
         return isinstance(self.dispersion_prior, InverseGamma)
 
-    def absorb_weights(self, square):
-        """q(lambda) given ``E[theta^2]``."""
-        prior, K = self.weight_prior, self.n_outputs
-        penalty = square[self.parts["coef"]].reshape(K, -1).sum(axis=0)
-        if prior.mean.shape == ():
-            return prior.absorb(0.5 * K * len(penalty), 0.5 * penalty.sum())
-        return prior.absorb(0.5 * K, 0.5 * penalty)
+    def absorb_weights(self, gaussian):
+        """q(lambda) given q(theta)."""
+        penalty, _ = self._squares(gaussian)
+        count = self.n_outputs * self.n_features / max(1, np.size(penalty))
+        return self.weight_prior.absorb(0.5 * count, 0.5 * penalty)
+
+    def _squares(self, gaussian):
+        """``sum_k E w_kj^2``, over all columns if they share lambda; ``sum_k E b_k^2``.
+
+        Sums of variances may be known without the variances themselves.
+        """
+        K, p = self.n_outputs, self.n_features
+        at = self.parts["coef"].reshape(K, p)
+        level = 0.0
+        if self.level_precision is not None:
+            b = np.ravel(self.parts["level"])
+            level = np.sum(gaussian.mean[b] ** 2) + gaussian.precision.variance_sum(b)
+        if self.weight_prior.mean.shape == ():
+            at = at.ravel()
+            square = np.sum(gaussian.mean[at] ** 2)
+            return square + gaussian.precision.variance_sum(at), level
+        square = gaussian.mean**2 + gaussian.variance()
+        return square[at].sum(axis=0), level
 
     def ridge(self, lam):
         """The prior precisions of one output's weights and level."""
@@ -231,7 +247,8 @@ class GLMModel(Model):
         lam = warm.weight_precision
         if not isinstance(lam, PointMass):
             lam = Gamma(lam.shape, np.exp(coordinates[at:]).reshape(lam.rate.shape))
-        return self.posterior(self.space.mended(sites, self.likelihood.concave), lam)
+        sites = self.space.mended(sites, self.likelihood.concave)
+        return self.posterior(sites, lam, warm=warm)
 
     # -- the bound ---------------------------------------------------------------------
 
@@ -247,40 +264,43 @@ class GLMModel(Model):
     def log_prior_of_weights(self, gaussian, lam):
         """``E[log p(theta, lambda)]``."""
         K, p = self.n_outputs, self.n_features
-        square = (gaussian.mean**2 + gaussian.variance()).reshape(K, -1)
+        penalty, level = self._squares(gaussian)
         logs = np.broadcast_to(lam.expect()["log"], (p,)).sum()
-        total = 0.5 * K * (logs - p * LOG_2PI)
-        total -= 0.5 * np.sum(lam.mean * square[:, :p])
+        total = 0.5 * K * (logs - p * LOG_2PI) - 0.5 * np.sum(lam.mean * penalty)
         if self.level_precision is not None:
             kappa = self.level_precision
-            total += 0.5 * K * (np.log(kappa) - LOG_2PI)
-            total -= 0.5 * kappa * square[:, p].sum()
+            total += 0.5 * (K * (np.log(kappa) - LOG_2PI) - kappa * level)
         return total + self.weight_prior.expected_log_density(lam)
+
+    def penalty(self, gaussian, lam):
+        """``E theta' Lambda theta``."""
+        penalty, level = self._squares(gaussian)
+        kappa = 0.0 if self.level_precision is None else self.level_precision
+        return np.sum(lam.mean * penalty) + kappa * level
 
     # -- where a fit starts ------------------------------------------------------------
 
     def start(self, blocks, centre, n_jobs=None):
         """The posterior of working responses at a common level ``centre``."""
+        sites = sum_over(lambda b: self.working(b, centre), blocks, n_jobs).values
+        return self.posterior(sites, self.first_weight_precision())
+
+    def working(self, block, centre):
+        """The sites of a block's working responses."""
         law = None
         if self.dispersion_prior is not None:
             law = FIRST_LOG_DISPERSION, 0.0
             if not self._learns_dispersion:
                 law = float(self.dispersion_prior.expect()["log"]), 0.0
-
-        def working(block):
-            rows = block.rows
-            W, eta = self.likelihood.start(block.y, block.offset, centre, law)
-            if self.n_outputs == 1:
-                eta = eta - block.offset
-            W = (W.T * block.weight).T
-            sites = self.space.of_rows(rows, W, _product(W, eta))
-            if self._learns_dispersion:
-                n = DISPERSION_ROWS * block.weight.sum()
-                sites["dispersion"] = np.array([n, n * law[0]])
-            return Statistics(sites)
-
-        sites = sum_over(working, blocks, n_jobs).values
-        return self.posterior(sites, self.first_weight_precision())
+        W, eta = self.likelihood.start(block.y, block.offset, centre, law)
+        if self.n_outputs == 1:
+            eta = eta - block.offset
+        W = (W.T * block.weight).T
+        sites = self.space.of_rows(block.rows, W, _product(W, eta))
+        if self._learns_dispersion:
+            n = DISPERSION_ROWS * block.weight.sum()
+            sites["dispersion"] = np.array([n, n * law[0]])
+        return Statistics(sites)
 
     def first_weight_precision(self, other=None):
         """Where q(lambda) starts: from another fit's, if that is one of this prior."""

@@ -49,13 +49,6 @@ class GLMPosterior(Product):
             self.gaussian, self.parts, self.weight_precision, self.dispersion
         )
 
-    def second_moments(self):
-        """``E[theta^2]``, in the vector's order."""
-        return self.gaussian.mean**2 + self.gaussian.variance()
-
-    def coef_mean(self):
-        return self.gaussian.mean[self.parts["coef"]]
-
 
 def parts_of(n_outputs, n_features, level, scalar):
     """Positions of "coef" and "level"; of shapes without an output axis if scalar."""

@@ -3,14 +3,20 @@
 import numpy as np
 from scipy import special
 
-from skvi.distributions import LocationScaleMixture
-from skvi.inference.quadrature import gaussian_rule, rule_of
+from skvi.distributions import Gamma, LocationScaleMixture
+from skvi.inference.quadrature import (
+    gamma_nodes,
+    gaussian_rule,
+    groups_of_rules,
+    rule_of,
+)
 
 MOST = 700.0  # of logs of rates
 WIDEST_RULE = 8  # the finest of gaussian_rule that is used
-CELLS = 1 << 20
-N_NEWTON = 60
-PEAK_RULE = 2  # Gauss-Hermite nodes about the peak of an integrand
+N_NEWTON = 100
+LONGEST = 2.0  # of a Newton step towards a peak
+NARROW = 0.3  # sds of a peak, in prior sds, below which it is a world of its own
+LARGEST_COUNT = 1e18
 
 
 def law_nodes(dispersion):
@@ -22,29 +28,39 @@ def law_nodes(dispersion):
     return a + np.sqrt(b) * nodes, weights
 
 
-def real_law(likelihood, mean, variance, dispersion):
-    """The law of ``eta + noise``, a mixture: over dispersions, of Gaussians.
-
-    Of Student-t noise also over eta, by as many nodes as the widest row needs.
-    """
+def gaussian_law(mean, variance, dispersion):
+    """The law of ``eta + sqrt(phi) e`` with Gaussian eta and e: a mixture over phi."""
     log_phis, weights = law_nodes(dispersion)
-    phi = np.exp(log_phis)
-    if likelihood.concave:
-        scale = np.sqrt(variance[:, None] + phi)
-        df = np.full(len(phi), np.inf)
-        return LocationScaleMixture(
-            weights, df, np.broadcast_to(mean[:, None], scale.shape), scale
+    scale = np.sqrt(variance[:, None] + np.exp(log_phis))
+    loc = np.broadcast_to(mean[:, None], scale.shape)
+    return LocationScaleMixture(weights, np.full(len(weights), np.inf), loc, scale)
+
+
+class StudentLaw(LocationScaleMixture):
+    """The law of ``eta + sqrt(phi) t`` with Gaussian eta and Student-t t.
+
+    Given u ~ Gamma(dof / 2, dof / 2), t is Gaussian with variance 1 / u: a mixture of
+    Gaussians over u and phi.
+    """
+
+    def __init__(self, dof, mean, variance, dispersion):
+        u, u_weights = gamma_nodes(Gamma(0.5 * dof, 0.5 * dof))
+        log_phis, weights = law_nodes(dispersion)
+        self.noise = (
+            weights @ np.exp(log_phis) * (dof / (dof - 2.0) if dof > 2.0 else np.inf)
         )
-    width = likelihood.smoothness(log_phis.min())
-    rule = rule_of(np.sqrt(variance.max(initial=0.0)), width)
-    nodes, node_weights = gaussian_rule(int(min(rule, WIDEST_RULE)))
-    loc = mean[:, None] + np.sqrt(variance)[:, None] * nodes
-    loc = np.repeat(loc, len(phi), axis=1)
-    scale = np.broadcast_to(np.tile(np.sqrt(phi), len(nodes)), loc.shape)
-    weights = np.multiply.outer(node_weights, weights).ravel()
-    return LocationScaleMixture(
-        weights, np.full(len(weights), likelihood.dof), loc, scale
-    )
+        self.eta_variance = variance
+        spread = np.multiply.outer(np.exp(log_phis), 1.0 / u).ravel()
+        scale = np.sqrt(variance[:, None] + spread)
+        super().__init__(
+            np.multiply.outer(weights, u_weights).ravel(),
+            np.full(len(spread), np.inf),
+            np.broadcast_to(mean[:, None], scale.shape),
+            scale,
+        )
+
+    def variance(self):
+        return self.eta_variance + self.noise  # nodes do not reach the whole tail
 
 
 class CountLaw:
@@ -72,9 +88,10 @@ class CountLaw:
         mean = self.mean
         with np.errstate(over="ignore"):
             spread = mean**2 * np.expm1(self.log_variance)
-        total = mean + spread
-        if self.likelihood.dispersed:
-            total += self.weights @ np.exp(self.log_dispersions) * (spread + mean**2)
+            total = mean + spread
+            if self.likelihood.dispersed:
+                extra = self.weights @ np.exp(self.log_dispersions)
+                total += extra * (spread + mean**2)
         return total
 
     def log_density(self, y):
@@ -86,45 +103,56 @@ class CountLaw:
     def _log_density(self, y, log_phi):
         """The integral over the log rate, by nodes about where its integrand peaks."""
         m, v = self.log_mean, np.maximum(self.log_variance, 1e-300)
-        eta = np.minimum(m, MOST)
+        eta, peak_sd = self._peak(y, m, v, log_phi)
+        # One side of a broad peak may fall off as slowly as the prior.
+        sd = np.where(peak_sd < NARROW * np.sqrt(v), peak_sd, np.sqrt(v))
+        rules = np.maximum(rule_of(sd, 0.25 * np.pi), 2)
+        out = np.empty(len(y))
+        for rows, nodes, weights in groups_of_rules(rules):
+            at = eta[rows, None] + sd[rows, None] * nodes
+            terms = self._log_probability(y[rows, None], at, log_phi)
+            gap = (at - m[rows, None]) ** 2 / v[rows, None]
+            terms = terms - 0.5 * gap + 0.5 * nodes**2
+            total = special.logsumexp(terms, b=weights, axis=1)
+            out[rows] = total + np.log(sd[rows]) - 0.5 * np.log(v[rows])
+        return out
+
+    def _log_probability(self, y, eta, log_phi):
+        return self.likelihood.log_density(y, np.minimum(eta, MOST), log_phi)
+
+    def _peak(self, y, m, v, log_phi):
+        """Where the integrand peaks, and the sd of the parabola there."""
+        # A log-concave function: the better of its two parts' own peaks, then Newton.
+        own = np.log(y + 0.5)
+        starts = np.minimum(np.stack([m, own, 0.5 * (m + own)]), MOST)
+        values = self._log_probability(y, starts, log_phi) - 0.5 * (starts - m) ** 2 / v
+        eta = np.take_along_axis(starts, np.argmax(values, axis=0)[None], axis=0)[0]
         for _ in range(N_NEWTON):
             slope, curvature = self.likelihood.derivatives(y, eta, log_phi)
-            # Newton's method, on a concave function; steps kept from overshooting.
             step = (slope - (eta - m) / v) / (1.0 / v - curvature)
-            step = np.clip(step, -2.0, 2.0)
-            eta = eta + step
+            step = np.clip(step, -LONGEST, LONGEST)
+            eta = np.minimum(eta + step, MOST)
             if np.all(np.abs(step) < 1e-8):
                 break
         _, curvature = self.likelihood.derivatives(y, eta, log_phi)
-        sd = 1.0 / np.sqrt(1.0 / v - curvature)
-        nodes, weights = gaussian_rule(PEAK_RULE)
-        at = eta[:, None] + sd[:, None] * nodes
-        terms = self.likelihood.log_density(y[:, None], np.minimum(at, MOST), log_phi)
-        terms = terms - 0.5 * (at - m[:, None]) ** 2 / v[:, None] + 0.5 * nodes**2
-        total = special.logsumexp(terms, b=weights, axis=1)
-        return total + np.log(sd) - 0.5 * np.log(v)
+        return eta, 1.0 / np.sqrt(1.0 / v - curvature)
 
     def cdf(self, y):
         """P(count <= y) of each row."""
-        y = np.floor(np.broadcast_to(y, self.log_mean.shape))
-        out = np.zeros(len(y))
+        return self._cdf_of(np.arange(len(self.log_mean)), y)
+
+    def _cdf_of(self, members, y):
+        y = np.floor(np.broadcast_to(y, members.shape))
+        m, sd = self.log_mean[members], np.sqrt(self.log_variance[members])
         # In the log of its mean r a Poisson law is as wide as 1 / sqrt(r).
-        width = np.exp(-np.clip(self.log_mean, -MOST, MOST))
+        width = np.exp(-np.clip(m, -MOST, MOST))
         if self.likelihood.dispersed:
             width += np.exp(self.log_dispersions.min())
-        width = np.pi / (1.0 + 1.0 / np.sqrt(width))
-        rules = rule_of(np.sqrt(self.log_variance), width)
-        rules = np.minimum(rules, WIDEST_RULE)
-        for k in np.unique(rules):
-            nodes, weights = gaussian_rule(int(k))
-            members = np.flatnonzero(rules == k)
-            step = max(1, CELLS // len(nodes))
-            for start in range(0, len(members), step):
-                rows = members[start : start + step]
-                sd = np.sqrt(self.log_variance[rows, None])
-                rates = self.log_mean[rows, None] + sd * nodes
-                rates = np.exp(np.minimum(rates, MOST))
-                out[rows] = self._cdf(y[rows, None], rates) @ weights
+        rules = rule_of(sd, np.pi / (1.0 + 1.0 / np.sqrt(width)))
+        out = np.empty(len(y))
+        for rows, nodes, weights in groups_of_rules(np.minimum(rules, WIDEST_RULE)):
+            rates = np.exp(np.minimum(m[rows, None] + sd[rows, None] * nodes, MOST))
+            out[rows] = self._cdf(y[rows, None], rates) @ weights
         return out
 
     def _cdf(self, y, rates):
@@ -138,7 +166,10 @@ class CountLaw:
         return total * at_least_none
 
     def quantile(self, probabilities):
-        """The least counts whose probability to be reached is as asked, (n, q)."""
+        """The least counts whose probability to be reached is as asked, (n, q).
+
+        Infinite where it would be more than 1e18.
+        """
         probabilities = np.atleast_1d(probabilities)
         parts = [self._quantile(probability) for probability in probabilities]
         return np.stack(parts, axis=1)
@@ -152,25 +183,33 @@ class CountLaw:
         guess = np.floor(np.exp(np.clip(guess, -MOST, 40.0)))
         width = 1.0 + np.floor(0.1 * np.minimum(np.sqrt(variance), guess + 1.0))
         low, high = np.maximum(guess - width, -1.0), guess + width
-        # ``low`` is not enough, ``high`` is.
-        for _ in range(200):
-            enough = self.cdf(low) >= probability
-            moving = enough & (low >= 0.0)
-            if not moving.any():
+        # ``low`` is to be not enough, ``high`` enough.
+        going = np.arange(len(low))
+        step = width.copy()
+        while True:
+            going = going[low[going] >= 0.0]
+            going = going[self._cdf_of(going, low[going]) >= probability]
+            if not going.size:
                 break
-            high = np.where(moving, low, high)
-            low = np.where(moving, np.maximum(low - width, -1.0), low)
-            width = np.where(moving, 2.0 * width, width)
-        for _ in range(200):
-            short = self.cdf(high) < probability
-            if not short.any() or high.max() > 1e18:
+            high[going] = low[going]
+            low[going] = np.maximum(low[going] - step[going], -1.0)
+            step[going] *= 2.0
+        going, step = np.arange(len(low)), width
+        while True:
+            going = going[self._cdf_of(going, high[going]) < probability]
+            if not going.size:
                 break
-            low = np.where(short, high, low)
-            high = np.where(short, high + width, high)
-            width = np.where(short, 2.0 * width, width)
-        while np.any(high - low > np.maximum(1.0, 1e-12 * high)):
-            middle = np.floor(0.5 * (low + high))
-            enough = self.cdf(middle) >= probability
-            high = np.where(enough, middle, high)
-            low = np.where(enough, low, middle)
+            low[going] = high[going]
+            high[going] += step[going]
+            step[going] *= 2.0
+            high[going] = np.where(high[going] > LARGEST_COUNT, np.inf, high[going])
+            going = going[np.isfinite(high[going])]
+        going = np.flatnonzero(np.isfinite(high))
+        while going.size:
+            middle = np.floor(0.5 * (low[going] + high[going]))
+            enough = self._cdf_of(going, middle) >= probability
+            high[going] = np.where(enough, middle, high[going])
+            low[going] = np.where(enough, low[going], middle)
+            room = high[going] - low[going]
+            going = going[room > np.maximum(1.0, 1e-12 * high[going])]
         return high

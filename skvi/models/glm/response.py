@@ -1,23 +1,26 @@
 r"""Linear response: covariances of the weights beyond those of q.
 
 Giordano, Broderick & Jordan (2018, eq. 9): the covariance is the derivative of q's mean
-in a tilt t'theta of the log joint. The sites are held where they are, so that theta and
-lambda are conjugate (``given_sites.py``); the dispersion, whose estimate is nearly
-independent of that of theta, is held, too. Let g count the lambdas, with members
-``theta_i, i in g``.
+in a tilt t'theta of the log joint. Two things move with it, the sites and lambda; the
+dispersion, whose estimate is nearly independent of that of theta, is held.
 
-Structured. With C = P^-1, ``s_g = sum_{i in g} theta_i^2`` and ``K = Var(lambda) / 4``,
+Sites: the precision in the derivative of the means is P - B (``site_response.py``).
+Where B would take too long (several outputs, very many rows) the sites are held, B = 0,
+which is right up to the share of weights in rows.
+
+Lambda: let g count the lambdas, with members ``theta_i, i in g``. Structured: with C =
+(P - B)^-1, ``s_g = sum_{i in g} theta_i^2`` and ``K = Var(lambda) / 4``,
 
 .. math::
 
     \mathrm{Cov}(\theta) = C + \mathrm{Cov}(\theta, s)\, K\,
         (I - \mathrm{Cov}(s) K)^{-1}\, \mathrm{Cov}(s, \theta).
 
-Mean field. Eliminating variances and lambda from the derivative of the updates leaves
+Mean field: eliminating variances and lambda from the derivative of the updates leaves
 
 .. math::
 
-    \mathrm{Cov}(\theta) = \Big[S + \Lambda - \sum_g \tfrac{2}{h_g} m_g m_g^T
+    \mathrm{Cov}(\theta) = \Big[S + \Lambda - B - \sum_g \tfrac{2}{h_g} m_g m_g^T
         \Big]^{-1}, \quad h_g = \frac{1 - k_g e_g}{k_g \lambda_g}, \quad
         k_g = \frac{\lambda_g}{2 \cdot \mathrm{shape}_g}, \quad
         e_g = \sum_{i \in g} \lambda_g v_i^2,
@@ -35,6 +38,7 @@ from skvi.linalg import (
     ScaledInverse,
     as_matrix,
 )
+from skvi.models.glm.site_response import site_response
 
 NO_RESPONSE = (
     "posterior_covariance='linear_response' is not defined where the ELBO has no "
@@ -43,14 +47,31 @@ NO_RESPONSE = (
 COLUMNS = 256  # of a covariance that are looked at together
 
 
-def linear_response(model, q, values):
-    """The corrected covariance of a fit with the statistics ``values``."""
+def linear_response(model, q, values, blocks=None):
+    """The corrected covariance of a fit with the statistics ``values``.
+
+    ``blocks`` are the rows; without them the sites are held.
+    """
     lam = q.weight_precision
+    B = None if blocks is None else site_response(model, q, blocks)
     if isinstance(q.gaussian.precision, DiagonalPrecision):
-        return _of_mean_field(model, q, values, lam)
+        return _of_mean_field(model, q, values, lam, B)
+    precision = q.gaussian.precision
+    if B is not None:
+        precision = _less(model, q, values, B)
     if isinstance(lam, PointMass):
-        return q.gaussian.precision
-    return _of_structured(model, q, lam)
+        return precision
+    return _of_structured(model, q, lam, precision)
+
+
+def _less(model, q, values, B):
+    """``S + Lambda - B``."""
+    P = model.space.by_column(values)["precision"] - B
+    P.flat[:: len(P) + 1] += np.tile(model.ridge(q.weight_precision), model.n_outputs)
+    try:
+        return DensePrecision(P)
+    except ValueError:
+        raise ValueError(NO_RESPONSE) from None
 
 
 def _members(model, q, lam):
@@ -66,8 +87,8 @@ def _members(model, q, lam):
     return groups
 
 
-def _of_structured(model, q, lam):
-    m, precision = q.gaussian.mean, q.gaussian.precision
+def _of_structured(model, q, lam, precision):
+    m = q.gaussian.mean
     gain = 0.25 * np.atleast_1d(lam.variance())
     groups = _members(model, q, lam)
     if len(gain) == 1:
@@ -100,10 +121,16 @@ def _sum_of_squares(precision, inside):
     return total
 
 
-def _of_mean_field(model, q, values, lam):
-    space, m, v = model.space, q.gaussian.mean, q.gaussian.variance()
-    if isinstance(lam, PointMass):
-        return space.precision(values, model.ridge(lam))
+def _of_mean_field(model, q, values, lam, B):
+    m, v = q.gaussian.mean, q.gaussian.variance()
+    if isinstance(lam, PointMass) or np.size(lam.mean) == 1:
+        precision = (
+            model.space.precision(values, model.ridge(lam))
+            if B is None
+            else _less(model, q, values, B)
+        )
+        if isinstance(lam, PointMass):
+            return precision
     mean, shape = np.atleast_1d(lam.mean), np.atleast_1d(lam.shape)
     groups = _members(model, q, lam)
     k = mean / (2.0 * shape)
@@ -111,18 +138,12 @@ def _of_mean_field(model, q, values, lam):
     if np.any(h <= 0.0):
         raise ValueError(NO_RESPONSE)
     if len(mean) == 1:
-        precision = space.precision(values, model.ridge(lam))
         along = m * groups[0]
         solved = precision.solve(along)
         room = 1.0 - (2.0 / h[0]) * along @ solved
         if room <= 0.0:
             raise ValueError(NO_RESPONSE)
         return ScaledInverse(precision, 1.0, solved, 2.0 / (h[0] * room))
-    P = space.by_column(values)["precision"].copy()
-    P.flat[:: len(P) + 1] += np.tile(model.ridge(lam), model.n_outputs)
     along = groups * m
-    P -= (along.T * (2.0 / h)) @ along
-    try:
-        return DensePrecision(P)
-    except ValueError:
-        raise ValueError(NO_RESPONSE) from None
+    coupling = (along.T * (2.0 / h)) @ along
+    return _less(model, q, values, coupling if B is None else B + coupling)

@@ -17,12 +17,20 @@ THINNED_ITER = 50
 N_PLAIN = 8  # iterations before the first extrapolation: most fits need no more
 
 
-def run(model, blocks, q, settings, n_jobs=None, on_iteration=None):
-    """Climb from q."""
+def run(model, blocks, q, settings, n_jobs=None, on_iteration=None, fallback=None):
+    """Climb from q, or from ``fallback()`` where q has no finite bound."""
     max_iter, tol, distance_tol, dtype = settings
+    driver = Damped(model, blocks, n_jobs, dtype=dtype)
+    if fallback is not None and not np.isfinite(driver.bound(q)):
+        q = fallback()
+        if not np.isfinite(driver.bound(q)):
+            raise ValueError(
+                "The bound has no finite value where the fit starts: y, offset or "
+                "exposure hold values that are too extreme."
+            )
     return climb(
         model,
-        Damped(model, blocks, n_jobs, dtype=dtype),
+        driver,
         q,
         max_iter=max_iter,
         tol=tol,
@@ -48,9 +56,8 @@ def start(model, data, blocks, centre, n_jobs=None):
     share = weight.sum() / weight[some].sum()
     thin = Block.parts(X[some], y[some], weight[some] * share, offset[some], frame)
     q = model.start(thin, centre, n_jobs)
-    return run(
-        model, thin, q, (THINNED_ITER, 1e-3, np.inf, "float64"), n_jobs
-    ).posterior
+    settings = THINNED_ITER, 1e-3, np.inf, "float64"
+    return run(model, thin, q, settings, n_jobs).posterior
 
 
 def restart(model, blocks, cold, units, before, n_jobs=None):
@@ -75,12 +82,11 @@ def restart(model, blocks, cold, units, before, n_jobs=None):
             statistics = sum_over(local, blocks, n_jobs)
             lam = model.first_weight_precision(q.weight_precision)
             warm = model.posterior(model.sites(statistics.values, law), lam)
-            gain = _elbo(model, blocks, warm, n_jobs)
     except np.linalg.LinAlgError:
         return cold
+    gain = _elbo(model, blocks, warm, n_jobs)
     return warm if gain > _elbo(model, blocks, cold, n_jobs) else cold
 
 
 def _elbo(model, blocks, q, n_jobs):
-    statistics = sum_over(lambda b: model.statistics(q, b), blocks, n_jobs)
-    return sum(model.elbo_terms(statistics, q).values())
+    return Damped(model, blocks, n_jobs).bound(q)
