@@ -25,7 +25,11 @@ from skvi import (
     unwrap,
 )
 from skvi.callbacks import StopWhen
+from skvi.likelihoods import NegativeBinomial, Poisson
+from skvi.linalg import DenseRows, SitePrecision
 from skvi.metrics import elbo_scorer, log_predictive_density_scorer
+from skvi.models.glm import site_response
+from skvi.models.glm.predictive import CountLaw, StudentLaw
 
 FAMILIES = ["poisson", "negative_binomial", "gaussian", "student_t"]
 COUNTS = FAMILIES[:2]
@@ -1321,3 +1325,178 @@ def test_errors_of_predictions():
     model = VariationalLogisticClassifier().fit(X, y)
     with pytest.raises(ValueError, match="7"):
         model.log_predictive_density(X, np.full(20, 7))
+
+
+# -- extremes --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", COUNTS)
+def test_a_fit_of_many_rows_may_start_without_a_rare_column(family):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40_000, 4))
+    X[:, 3] = 0.0
+    X[1:4, 3] = 1.0
+    y = rng.poisson(np.exp(0.3 * X[:, 0]))
+    model = estimator(family).fit(X, y)
+    assert model.converged_ and np.isfinite(model.elbo_)
+    assert abs(model.coef_[0] - 0.3) < 5 * model.coef_std_[0]
+
+
+@each_posterior
+@pytest.mark.parametrize("params", [{}, {"weight_precision": 0.1}])
+def test_a_stream_may_meet_a_column_that_was_constant(posterior, params):
+    rng = np.random.default_rng(0)
+    parts = estimator("poisson", posterior=posterior, **params)
+    every = []
+    for k in range(7):
+        X = rng.standard_normal((500, 3))
+        X[:, 1] = 0.0
+        X[: 3 * (k > 0), 1] = 1.0
+        y = rng.poisson(np.exp(0.3 * X[:, 0] + 0.5 * X[:, 1]))
+        parts.partial_fit(X, y)
+        every.append((X, y))
+    X, y = (np.concatenate(part) for part in zip(*every))
+    whole = estimator("poisson", posterior=posterior, **params).fit(X, y)
+    gap = np.abs(parts.coef_ - whole.coef_) / whole.coef_std_
+    assert np.all(gap < 2.5)
+    assert parts.elbo_ == pytest.approx(whole.elbo_, abs=100.0)
+
+
+def test_a_stream_refuses_other_parameters():
+    X, y = simulate("poisson", 40, 2)
+    for change in ({"family": "negative_binomial"}, {"fit_intercept": False}):
+        model = estimator("poisson").fit(X, y)
+        with pytest.raises(ValueError, match=f"{next(iter(change))}.*call fit"):
+            model.set_params(**change).partial_fit(X, y)
+
+
+def log_probability_by_sums(likelihood, y, m, sd, log_phi):
+    eta = np.linspace(m - 12.0 * sd, m + 12.0 * sd, 400_001)
+    each = likelihood.log_density(float(y), np.minimum(eta, 700.0), log_phi)
+    each = each + stats.norm.logpdf(eta, m, sd)
+    return special.logsumexp(each) + np.log(eta[1] - eta[0])
+
+
+@pytest.mark.parametrize(
+    "m, sd, y",
+    [(1, 0.1, 3), (3, 2, 0), (3, 2, 1), (-2, 3, 5), (1, 10, 0), (5, 30, 0)]
+    + [(-150, 50, 2), (150, 150, 1), (10, 1, 0), (12, 0.05, 162_000)],
+)
+@pytest.mark.parametrize("likelihood", [Poisson(), NegativeBinomial()])
+def test_laws_of_counts_are_integrals(likelihood, m, sd, y):
+    log_phi = -1.0 if likelihood.dispersed else 0.0
+    law = CountLaw(
+        likelihood,
+        np.array([m, 0.0]),
+        np.array([sd, 1.0]) ** 2,
+        (log_phi, 0.0) if likelihood.dispersed else None,
+    )
+    expected = log_probability_by_sums(likelihood, y, m, sd, log_phi)
+    assert law.log_density(np.array([y, y]))[0] == pytest.approx(expected, abs=5e-3)
+    assert np.all(np.diff(law.quantile([0.1, 0.5, 0.9])[1]) >= 0.0)
+
+
+def test_rows_far_out_do_not_take_memory_or_time_from_others():
+    X, y = simulate("student_t", 60, 2)
+    model = estimator("student_t").fit(X, y)
+    far = np.tile(X, (40, 1))
+    far[7] = 1e6 * far[7]
+    tracemalloc.start()
+    interval = model.predict_interval(far)
+    density = model.log_predictive_density(far, np.tile(y, 40))
+    assert tracemalloc.get_traced_memory()[1] < 300e6
+    tracemalloc.stop()
+    keep = np.arange(len(far)) != 7
+    np.testing.assert_allclose(interval[keep], model.predict_interval(far[keep]))
+    assert np.all(np.isfinite(interval)) and np.all(np.isfinite(density))
+
+
+def test_student_t_law_is_the_likelihoods_where_weights_are_known():
+    law = StudentLaw(4.0, np.zeros(1), np.full(1, 1e-14), (np.log(0.5), 0.0))
+    exact = stats.t(4.0, scale=np.sqrt(0.5))
+    for value in (0.3, -2.0, 50.0, 1e4):
+        density = law.log_density(np.array([value]))[0]
+        assert density == pytest.approx(exact.logpdf(value), abs=1e-6)
+    p = np.array([0.001, 0.3, 0.99])
+    np.testing.assert_allclose(law.quantile(p)[0], exact.ppf(p), rtol=1e-6)
+    assert law.variance()[0] == pytest.approx(exact.var())
+
+
+def test_draws_of_counts_far_from_the_data_are_counts():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((100, 2))
+    y = rng.negative_binomial(0.3, 0.1, 100)
+    model = estimator("negative_binomial").fit(X, y)
+    draws = model.sample_y(1e4 * X[:5], n_samples=50, random_state=0)
+    assert np.all(np.isfinite(draws)) and np.all(draws >= 0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.all(np.isfinite(model.predict(1e4 * X[:5])))
+
+
+def test_class_weight_may_name_classes_that_a_fold_lacks():
+    X, y = simulate("logit", 40, 2)
+    plain = estimator("logit", class_weight={0: 1.0, 1: 2.0}).fit(X, y)
+    more = estimator("logit", class_weight={0: 1.0, 1: 2.0, 5: 3.0}).fit(X, y)
+    assert more.elbo_ == plain.elbo_
+
+
+@each_posterior
+@pytest.mark.parametrize(
+    "lam, kind", [(0.04, "logit"), (0.5, "logit"), (0.3, "poisson")]
+)
+def test_linear_response_is_nearly_the_sd_of_a_skewed_posterior(posterior, lam, kind):
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal(10)
+    x /= np.sqrt(np.mean(x**2))
+    y = (x > 0.0).astype(int) if kind == "logit" else rng.poisson(np.exp(-2.0), 10)
+    grid = np.linspace(-40.0, 40.0, 40_001)
+    eta = np.outer(grid, x)
+    each = y * eta - (np.logaddexp(0.0, eta) if kind == "logit" else np.exp(eta))
+    weights = special.softmax(each.sum(axis=1) - 0.5 * lam * grid**2)
+    sd = np.sqrt(weights @ grid**2 - (weights @ grid) ** 2)
+
+    def fitted(posterior_covariance):
+        model = estimator(
+            kind,
+            posterior=posterior,
+            weight_precision=lam,
+            fit_intercept=False,
+            posterior_covariance=posterior_covariance,
+        ).fit(x[:, None], y)
+        return np.ravel(model.coef_std_)[0]
+
+    assert fitted("variational") < sd
+    assert fitted("linear_response") == pytest.approx(sd, rel=0.025)
+
+
+@each_posterior
+@pytest.mark.parametrize("prior", ["ridge", "ard"])
+def test_linear_response_is_the_same_without_forming_rows_by_rows(
+    posterior, prior, monkeypatch
+):
+    X, y = simulate("poisson", 120, 3)
+    params = {"posterior": posterior, "prior": prior}
+    model = estimator("poisson", posterior_covariance="linear_response", **params)
+    formed = clone(model).fit(X, y).coef_covariance_
+    monkeypatch.setattr(site_response, "FEW_ROWS", 50)
+    unformed = clone(model).fit(X, y).coef_covariance_
+    np.testing.assert_allclose(unformed, formed, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_sums_of_variances_are_those_of_variances(n_outputs):
+    rng = np.random.default_rng(0)
+    rows = DenseRows(np.append(rng.standard_normal((6, 50)), np.ones((6, 1)), axis=1))
+    weights = rng.random(6)
+    if n_outputs > 1:
+        root = rng.standard_normal((6, n_outputs, n_outputs))
+        weights = root @ root.transpose(0, 2, 1)
+    precision = SitePrecision(rows, np.append(np.full(50, 2.0), 0.1), weights)
+    at = np.arange(51 * n_outputs).reshape(n_outputs, 51)
+    fast = [precision.variance_sum(part.ravel()) for part in (at[:, :50], at[:, 50])]
+    variances = precision.variances()
+    slow = [variances[part].sum() for part in (at[:, :50].ravel(), at[:, 50])]
+    np.testing.assert_allclose(fast, slow, rtol=1e-10)
+    P = rows.gram(weights) + np.diag(np.tile(precision.ridge, n_outputs))
+    np.testing.assert_allclose(variances, np.diag(np.linalg.inv(P)), rtol=1e-8)

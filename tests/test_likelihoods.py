@@ -480,3 +480,11 @@ def test_poisson_expectations_are_textbook():
     np.testing.assert_allclose(found.value, expected, rtol=1e-12)
     np.testing.assert_allclose(found.gradient, y - rate, rtol=1e-12)
     np.testing.assert_allclose(found.curvature, rate, rtol=1e-12)
+
+
+def test_the_far_tail_of_the_probit_keeps_its_digits():
+    x = -np.array([50.0, 90.0, 150.0, 3e3, 9e3, 1e5])
+    first, second = BernoulliProbit().derivatives(np.ones(len(x)), x)
+    np.testing.assert_allclose(first, -x + -1.0 / x, rtol=1e-3)
+    # Mills' ratio: 1 - 1 / x^2 + O(x^-4)
+    np.testing.assert_allclose(-second, 1.0 - 1.0 / x**2, atol=1e-5)

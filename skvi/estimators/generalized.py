@@ -29,7 +29,7 @@ from skvi.models.glm import (
     run,
 )
 from skvi.models.glm.posterior import parts_of
-from skvi.models.glm.search import restart, start
+from skvi.models.glm.search import better, restart, start
 from skvi.models.glm.stream import WithPast, moved
 from skvi.models.glm.units import in_other_units
 
@@ -63,8 +63,10 @@ class Rows:
         self.kept = kept
         self.shape = features.shape
 
-    def slices(self):
-        step = int(np.clip((1 << 23) // max(1, self.shape[1]), 16, 8192))
+    def slices(self, width=1):
+        """Slices of rows about which no more than this many numbers each are held."""
+        width = max(width, self.shape[1])
+        step = int(np.clip((1 << 23) // width, 16, 8192))
         for i in range(0, self.shape[0], step):
             yield slice(i, min(i + step, self.shape[0]))
 
@@ -222,16 +224,14 @@ class GeneralizedLinearModel(LinearSummaryMixin, VariationalEstimator):
         law = in_other_units(before.dispersion_law, self._fitted_units, units)
         past = WithPast(model, state.statistics, state.rho, scale)
         lam = model.first_weight_precision(before.weight_precision)
-        q = model.posterior(model.sites(state.statistics.values, law), lam)
+        q = past.cold(block, level, law)
+        try:
+            warm = model.posterior(model.sites(state.statistics.values, law), lam)
+            q = better(past, [block], warm, q)
+        except np.linalg.LinAlgError:
+            pass  # the past has no posterior in these units: the cold one it is
         _, *rest = settings
-        fit = run(
-            past,
-            [block],
-            q,
-            (STREAM_ITER, *rest),
-            fallback=lambda: past.cold(block, level, law),
-        )
-        return fit.posterior
+        return run(past, [block], q, (STREAM_ITER, *rest)).posterior
 
     def _check_stream(self):
         """Whether the posterior so far is one of this estimator's parameters."""
@@ -361,14 +361,14 @@ class GeneralizedLinearModel(LinearSummaryMixin, VariationalEstimator):
         draws["intercept"] = level - shift
         return draws
 
-    def _predictors(self, rows):
+    def _predictors(self, rows, width=1):
         """Yield (slice, means, (co)variances) of the linear predictor, in its units."""
         model, units, K = (
             self._fitted_model,
             self._fitted_units,
             self._fitted_model.n_outputs,
         )
-        for some in rows.slices():
+        for some in rows.slices(width):
             block = self._fitted_frame.rows(rows.features[some])
             mean, variance = model.predictors(
                 self._fitted_q.gaussian, block, self._fitted_law

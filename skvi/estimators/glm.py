@@ -24,6 +24,7 @@ DISPERSION_PRIORS = {
     "gaussian": (0.25, 0.001),
     "student_t": (0.25, 0.001),
 }
+WIDTH_OF_STUDENT_LAW = 1 << 14  # numbers a row, about, when quantiles are sought
 TOTALS = {
     "poisson": CountTotals,
     "negative_binomial": CountTotals,
@@ -503,7 +504,8 @@ class VariationalGLMRegressor(PredictiveRegressorMixin, GeneralizedLinearModel):
 
     def _predictive_laws(self, rows):
         likelihood = self._fitted_model.likelihood
-        for some, mean, variance in self._predictors(rows):
+        width = 1 if likelihood.concave else WIDTH_OF_STUDENT_LAW
+        for some, mean, variance in self._predictors(rows, width):
             if not self._fitted_units.location:
                 law = CountLaw(likelihood, mean, variance, self._dispersion_law)
             elif likelihood.concave:

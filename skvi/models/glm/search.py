@@ -84,9 +84,10 @@ def restart(model, blocks, cold, units, before, n_jobs=None):
             warm = model.posterior(model.sites(statistics.values, law), lam)
     except np.linalg.LinAlgError:
         return cold
-    gain = _elbo(model, blocks, warm, n_jobs)
-    return warm if gain > _elbo(model, blocks, cold, n_jobs) else cold
+    return better(model, blocks, warm, cold, n_jobs)
 
 
-def _elbo(model, blocks, q, n_jobs):
-    return Damped(model, blocks, n_jobs).bound(q)
+def better(model, blocks, first, second, n_jobs=None):
+    """The posterior with the higher bound."""
+    driver = Damped(model, blocks, n_jobs)
+    return first if driver.bound(first) > driver.bound(second) else second
