@@ -174,7 +174,7 @@ class GeneralizedLinearModel(LinearSummaryMixin, VariationalEstimator):
                 on_iteration,
                 fallback=lambda: model.start(blocks, level, self.n_jobs),
             )
-            self._adopt(of_fit, fit, totals, None)
+            self._adopt(of_fit, fit, None)
         if not (fit.converged or fit.stopped):
             warnings.warn(
                 f"The fit did not converge in max_iter={self.max_iter} iterations. "
@@ -216,7 +216,7 @@ class GeneralizedLinearModel(LinearSummaryMixin, VariationalEstimator):
             terms = model.elbo_terms(state.statistics, q)
             path = [sum(terms.values())]
             fit = Fit(q, state.statistics, terms, path, state.n_steps)
-            self._adopt(of_fit, fit, totals, state)
+            self._adopt(of_fit, fit, state)
 
     def _step(self, model, state, block, scale, units, level, settings):
         """The posterior after one block more: a short climb beside the past."""
@@ -306,7 +306,7 @@ class GeneralizedLinearModel(LinearSummaryMixin, VariationalEstimator):
             "_fitted_weight": totals[0].weight,
         }
 
-    def _adopt(self, of_fit, fit, totals, stream):
+    def _adopt(self, of_fit, fit, stream):
         response = self.posterior_covariance == "linear_response"
         self.__dict__.update(of_fit.attributes(fit, response), _fitted_stream=stream)
 

@@ -48,7 +48,8 @@ class Likelihood(ABC):
         Distance from the real axis at which the log density, as a function of eta,
         stops being smooth: quadrature nodes must lie closer than that.
     dispersed : bool
-        Whether there is a dispersion.
+        Whether there is a dispersion. Then ``dispersion_derivatives(y, eta,
+        log_dispersion)`` are those of the log density in log phi.
     concave : bool
         Whether the log density is concave in eta.
     """
@@ -65,10 +66,6 @@ class Likelihood(ABC):
     @abstractmethod
     def derivatives(self, y, eta, log_dispersion=0.0):
         """First and second derivative of the log density in eta."""
-
-    def dispersion_derivatives(self, y, eta, log_dispersion):
-        """First and second derivative of the log density in log phi."""
-        raise NotImplementedError(f"{type(self).__name__} has no dispersion")
 
     def smoothness(self, log_dispersion):
         """``width`` at a dispersion."""
