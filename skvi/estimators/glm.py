@@ -47,8 +47,7 @@ class VariationalGLMRegressor(PredictiveRegressorMixin, GeneralizedLinearModel):
 
     Parameters
     ----------
-    family : {"poisson", "negative_binomial", "gaussian", "student_t"}, \
-            default="poisson"
+    family : str, default="poisson"
         Law of y given the linear predictor eta.
 
         - "poisson": counts with mean ``exp(eta)``.
