@@ -40,9 +40,8 @@ rho [1]_, with ``h_i = g_i + W_i (E eta_i - o_i)``:
         + \rho \big(E\Lambda + \textstyle\sum_i W_i \otimes z_i z_i^T\big), \quad
     P m \leftarrow (1 - \rho) P m + \rho \textstyle\sum_i h_i \otimes z_i
 
-and the same for log phi, of whose log density, prior included, ``(W, g + W E log phi)``
-are the derivatives' site.
-Before it lambda, which is conjugate:
+and likewise for log phi: its site is ``(W, g + W E log phi)``, from the derivatives of
+its own log density, prior included. Before both lambda, which is conjugate:
 
 .. math::
 
@@ -71,7 +70,7 @@ from skvi.models.glm.posterior import GLMPosterior
 LOG_STEP = 1.5  # of the log dispersion in an iteration
 MOST_COORDINATES = 1 << 20  # of a posterior that is extrapolated
 FIRST_LOG_DISPERSION = np.log(0.5)
-DISPERSION_ROWS = 0.5  # of a row's worth: how sure of its dispersion a fit starts
+DISPERSION_ROWS = 0.5  # precision of the first log dispersion that a row is worth
 
 
 class GLMModel(Model):
