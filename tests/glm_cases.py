@@ -154,9 +154,9 @@ def moved(q, moves):
 
 
 class GLMKind(Kind):
-    # Rounding may end a climb an iteration earlier or later, and a bound that is known
-    # to 1e-10 nats leaves 1e-5 sds.
-    reordering = 1e-5
+    # Rounding may end a climb an iteration earlier or later; what is left to go then is
+    # within the 1e-7 sds that a fit asks for.
+    reordering = weighting = 1e-7
 
     def __init__(self, data):
         self.data = data

@@ -21,6 +21,7 @@ class Kind(ABC):
     scoring = log_predictive_density_scorer
     ends_at_maximum = True  # of its bound, whatever way it took
     reordering = 1e-8  # what another order may change: rounding
+    weighting = 1e-8  # and counting a row twice in place of two rows
     single = 1e-3  # and single precision, in sds
     path = 1e-7  # what another path to the same optimum may change, in sds
     one_step = None  # (model, X) -> the engine's model, a block, where to step from

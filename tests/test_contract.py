@@ -178,7 +178,7 @@ def test_4_weights_count_rows(case, fitted):
     rows = np.repeat(np.arange(len(X)), counts)
     weighted = case.kind.same_start(model).fit(X, y, sample_weight=counts)
     repeated = case.kind.same_start(model).fit(X[rows], picked(rows, y))
-    assert_same_fit(case, weighted, repeated, case.kind.reordering)
+    assert_same_fit(case, weighted, repeated, case.kind.weighting)
     samples = bound_samples(case, weighted, X[rows], picked(rows, y), n=4_000)
     assert abs(samples.mean() - weighted.elbo_) < 5 * samples.std() / 60 + 1e-7
 
