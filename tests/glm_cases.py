@@ -447,7 +447,7 @@ def _both(name, make, params, data):
             name=f"{name}-{posterior}",
             make=make,
             # Fits end where rises are rounding: small data show any other gap.
-            params={"posterior": posterior, "tol": 1e-10, **params},
+            params={"posterior": posterior, **params},
             data=data,
             kind=GLMKind(data),
             exact=structured and known and data.family == "gaussian",
