@@ -6,6 +6,8 @@ from skvi.estimators.glm import VariationalGLMRegressor
 from skvi.estimators.hmm import VariationalHMM
 from skvi.estimators.lds import VariationalLinearDynamicalSystem
 from skvi.estimators.logistic import VariationalLogisticClassifier
+from skvi.estimators.mixed_classifier import VariationalMixedEffectsClassifier
+from skvi.estimators.mixed_regressor import VariationalMixedEffectsRegressor
 from skvi.estimators.mixture import VariationalGaussianMixture
 from skvi.estimators.regression import VariationalBayesianRegression
 from skvi.estimators.topics import VariationalTopicModel
@@ -19,6 +21,8 @@ __all__ = [
     "VariationalHMM",
     "VariationalLinearDynamicalSystem",
     "VariationalLogisticClassifier",
+    "VariationalMixedEffectsClassifier",
+    "VariationalMixedEffectsRegressor",
     "VariationalTopicModel",
     "sequence_ids",
     "unwrap",

@@ -127,8 +127,9 @@ def validate_columns(
     y : array-like, None or "no_validation", default="no_validation"
         As in :func:`sklearn.utils.validation.validate_data`.
 
-    roles : sequence of str
-        The constructor parameters that are column roles.
+    roles : sequence of str, or dict
+        The constructor parameters that are column roles; a dict has their values, where
+        a parameter says more than the names of columns.
 
     reset : bool, default=True
         True in fit and the first call of partial_fit, False elsewhere.
@@ -162,7 +163,9 @@ def validate_columns(
     >>> model.n_features_in_, model.feature_names_in_[split.kept].tolist()
     (2, ['age'])
     """
-    specs = {role: getattr(estimator, role) for role in roles}
+    specs = roles
+    if not isinstance(roles, dict):
+        specs = {role: getattr(estimator, role) for role in roles}
     names = None if reset else getattr(estimator, "feature_names_in_", None)
     check_params = {"estimator": estimator, **check_params}
     # A disagreement with fit is told before columns are looked up in the wrong X; with
@@ -180,6 +183,45 @@ def validate_columns(
     if not agree_first:
         validate_data(estimator, X, y, reset=reset, skip_check_array=True)
     return split._replace(features=features), y_checked
+
+
+def feature_position(estimator, entry, parameter, kept):
+    """Position among the features of a column that keeps its place there.
+
+    Parameters
+    ----------
+    estimator : estimator
+        That has seen X: its names, and how many columns it has.
+
+    entry : str or int
+        The column, by name or by its position in the whole of X.
+
+    parameter : str
+        The constructor parameter that named it, for the error.
+
+    kept : ndarray of int, or slice
+        Of ``SplitColumns``.
+
+    Returns
+    -------
+    position : int
+    """
+    names = getattr(estimator, "feature_names_in_", None)
+    names = None if names is None else list(names)
+    n_columns = estimator.n_features_in_
+    position = _position(parameter, entry, names, n_columns, np.empty(0))
+    features = np.arange(n_columns)[kept].tolist()
+    if position not in features:
+        raise ValueError(
+            f"{parameter} names column {entry!r} (position {position} of X), which has "
+            "a role of its own and is no feature; name a feature."
+        )
+    return features.index(position)
+
+
+def missing_ids(ids):
+    """Which ids are missing: None, NaN, NaT or pandas.NA."""
+    return _missing(np.asarray(ids))
 
 
 def numeric_column(values, parameter, *, positive=False):

@@ -9,6 +9,7 @@ from skvi.distributions.gamma import Gamma
 from skvi.distributions.gaussian import Gaussian
 from skvi.distributions.gaussian_chain import GaussianChain
 from skvi.distributions.inverse_gamma import InverseGamma
+from skvi.distributions.inverse_wishart import InverseWishart
 from skvi.distributions.location_scale import LocationScaleMixture
 from skvi.distributions.log_normal import LogNormal
 from skvi.distributions.named_gaussian import NamedGaussian
@@ -38,6 +39,7 @@ __all__ = [
     "Gaussian",
     "GaussianChain",
     "InverseGamma",
+    "InverseWishart",
     "LocationScaleMixture",
     "LogNormal",
     "NamedGaussian",

@@ -11,6 +11,7 @@ from skvi._sklearn import StrOptions, fit_context
 from skvi.callbacks import fit_task
 from skvi.estimators.base import VariationalEstimator, keeps_fit_on_error
 from skvi.estimators.generalized import PARAMETERS, GeneralizedLinearModel
+from skvi.estimators.labels import log_probabilities_of
 from skvi.likelihoods import BernoulliLogit, BernoulliProbit, Softmax
 from skvi.models.glm.units import ClassTotals
 
@@ -529,20 +530,7 @@ class VariationalLogisticClassifier(ClassifierMixin, GeneralizedLinearModel):
         -------
         log_density : ndarray of shape (n_samples,)
         """
-        logs = self.predict_log_proba(X)
-        labels = column_or_1d(y)
-        if len(labels) != len(logs):
-            raise ValueError(
-                f"X has {len(logs)} rows, but y has {len(labels)} labels: pass one "
-                "label a row."
-            )
-        unknown = np.setdiff1d(labels, self.classes_)
-        if unknown.size:
-            raise ValueError(
-                f"y holds {unknown.tolist()}, which are not among the classes of the "
-                f"fit, {self.classes_.tolist()}."
-            )
-        return logs[np.arange(len(logs)), np.searchsorted(self.classes_, labels)]
+        return log_probabilities_of(self.predict_log_proba(X), y, self.classes_)
 
     def _output_names(self):
         if len(self.classes_) == 2:

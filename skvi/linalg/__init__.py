@@ -1,5 +1,6 @@
 """Structured matrices: how a Gaussian stores its precision, and what it costs."""
 
+from skvi.linalg.arrow import ArrowBlocks, ArrowPrecision
 from skvi.linalg.block_tridiagonal import (
     BlockDiagonalPrecision,
     BlockTridiagonalPrecision,
@@ -16,11 +17,16 @@ from skvi.linalg.covariance import (
     symmetric_operator,
 )
 from skvi.linalg.gram import DenseGram, FactorGram, Spectrum
+from skvi.linalg.grouped_rows import ArrowGram, ArrowLayout, GroupedRows
 from skvi.linalg.precision import DensePrecision, DiagonalPrecision, DualPrecision
 from skvi.linalg.rows import DenseRows, SparseRows
 from skvi.linalg.sites import SitePrecision
 
 __all__ = [
+    "ArrowBlocks",
+    "ArrowGram",
+    "ArrowLayout",
+    "ArrowPrecision",
     "BlockDiagonalPrecision",
     "BlockTridiagonalPrecision",
     "DenseCovariance",
@@ -30,6 +36,7 @@ __all__ = [
     "DiagonalPrecision",
     "DualPrecision",
     "FactorGram",
+    "GroupedRows",
     "ScaledInverse",
     "SitePrecision",
     "SparseRows",

@@ -1,5 +1,7 @@
 """Laws of a new response: the likelihood averaged over the posterior."""
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 from scipy import special
 
@@ -10,6 +12,7 @@ from skvi.inference.quadrature import (
     groups_of_rules,
     rule_of,
 )
+from skvi.likelihoods import Binomial
 
 MOST = 700.0  # of logs of rates
 WIDEST_RULE = 8  # the finest of gaussian_rule that is used
@@ -63,7 +66,72 @@ class StudentLaw(LocationScaleMixture):
         return self.eta_variance + self.noise  # nodes do not reach the whole tail
 
 
-class CountLaw:
+class DiscreteLaw(ABC):
+    """Laws of counts, one a row, that know their distribution function.
+
+    A subclass has ``mean``, ``variance()`` and ``_cdf_of(members, y)``, the
+    distribution function of some of the rows.
+    """
+
+    def cdf(self, y):
+        """P(count <= y) of each row."""
+        return self._cdf_of(np.arange(len(self.mean)), y)
+
+    @abstractmethod
+    def _cdf_of(self, members, y):
+        """P(count <= y) of the rows ``members``."""
+
+    def quantile(self, probabilities):
+        """The least counts whose probability to be reached is as asked, (n, q).
+
+        Infinite where it would be more than 1e18.
+        """
+        probabilities = np.atleast_1d(probabilities)
+        parts = [self._quantile(probability) for probability in probabilities]
+        return np.stack(parts, axis=1)
+
+    def _quantile(self, probability):
+        # From where a log-normal of the same mean and variance has it, outwards.
+        mean, variance = self.mean, self.variance()
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            s2 = np.nan_to_num(np.log1p(variance / mean**2), nan=1.0, posinf=50.0)
+            guess = np.log(mean) - 0.5 * s2 + np.sqrt(s2) * special.ndtri(probability)
+        guess = np.floor(np.exp(np.clip(guess, -MOST, 40.0)))
+        width = 1.0 + np.floor(0.1 * np.minimum(np.sqrt(variance), guess + 1.0))
+        low, high = np.maximum(guess - width, -1.0), guess + width
+        # ``low`` is to be not enough, ``high`` enough.
+        going = np.arange(len(low))
+        step = width.copy()
+        while True:
+            going = going[low[going] >= 0.0]
+            going = going[self._cdf_of(going, low[going]) >= probability]
+            if not going.size:
+                break
+            high[going] = low[going]
+            low[going] = np.maximum(low[going] - step[going], -1.0)
+            step[going] *= 2.0
+        going, step = np.arange(len(low)), width
+        while True:
+            going = going[self._cdf_of(going, high[going]) < probability]
+            if not going.size:
+                break
+            low[going] = high[going]
+            high[going] += step[going]
+            step[going] *= 2.0
+            high[going] = np.where(high[going] > LARGEST_COUNT, np.inf, high[going])
+            going = going[np.isfinite(high[going])]
+        going = np.flatnonzero(np.isfinite(high))
+        while going.size:
+            middle = np.floor(0.5 * (low[going] + high[going]))
+            enough = self._cdf_of(going, middle) >= probability
+            high[going] = np.where(enough, middle, high[going])
+            low[going] = np.where(enough, low[going], middle)
+            room = high[going] - low[going]
+            going = going[room > np.maximum(1.0, 1e-12 * high[going])]
+        return high
+
+
+class CountLaw(DiscreteLaw):
     """For each of n rows, counts whose log mean is ``N(mean, variance)``.
 
     Parameters
@@ -137,10 +205,6 @@ class CountLaw:
         _, curvature = self.likelihood.derivatives(y, eta, log_phi)
         return eta, 1.0 / np.sqrt(1.0 / v - curvature)
 
-    def cdf(self, y):
-        """P(count <= y) of each row."""
-        return self._cdf_of(np.arange(len(self.log_mean)), y)
-
     def _cdf_of(self, members, y):
         y = np.floor(np.broadcast_to(y, members.shape))
         m, sd = self.log_mean[members], np.sqrt(self.log_variance[members])
@@ -165,51 +229,85 @@ class CountLaw:
             total += weight * special.betainc(size, y + 1.0, size / (size + rates))
         return total * at_least_none
 
-    def quantile(self, probabilities):
-        """The least counts whose probability to be reached is as asked, (n, q).
 
-        Infinite where it would be more than 1e18.
-        """
-        probabilities = np.atleast_1d(probabilities)
-        parts = [self._quantile(probability) for probability in probabilities]
-        return np.stack(parts, axis=1)
+class BinomialLaw(DiscreteLaw):
+    """For each of n rows, successes whose log odds are ``N(mean, variance)``.
 
-    def _quantile(self, probability):
-        # From where a log-normal of the same mean and variance has it, outwards.
-        mean, variance = self.mean, self.variance()
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            s2 = np.nan_to_num(np.log1p(variance / mean**2), nan=1.0, posinf=50.0)
-            guess = np.log(mean) - 0.5 * s2 + np.sqrt(s2) * special.ndtri(probability)
-        guess = np.floor(np.exp(np.clip(guess, -MOST, 40.0)))
-        width = 1.0 + np.floor(0.1 * np.minimum(np.sqrt(variance), guess + 1.0))
-        low, high = np.maximum(guess - width, -1.0), guess + width
-        # ``low`` is to be not enough, ``high`` enough.
-        going = np.arange(len(low))
-        step = width.copy()
-        while True:
-            going = going[low[going] >= 0.0]
-            going = going[self._cdf_of(going, low[going]) >= probability]
-            if not going.size:
-                break
-            high[going] = low[going]
-            low[going] = np.maximum(low[going] - step[going], -1.0)
-            step[going] *= 2.0
-        going, step = np.arange(len(low)), width
-        while True:
-            going = going[self._cdf_of(going, high[going]) < probability]
-            if not going.size:
-                break
-            low[going] = high[going]
-            high[going] += step[going]
-            step[going] *= 2.0
-            high[going] = np.where(high[going] > LARGEST_COUNT, np.inf, high[going])
-            going = going[np.isfinite(high[going])]
-        going = np.flatnonzero(np.isfinite(high))
-        while going.size:
-            middle = np.floor(0.5 * (low[going] + high[going]))
-            enough = self._cdf_of(going, middle) >= probability
-            high[going] = np.where(enough, middle, high[going])
-            low[going] = np.where(enough, low[going], middle)
-            room = high[going] - low[going]
-            going = going[room > np.maximum(1.0, 1e-12 * high[going])]
-        return high
+    Parameters
+    ----------
+    trials, log_odds, log_odds_variance : arrays of shape (n,)
+    """
+
+    def __init__(self, trials, log_odds, log_odds_variance):
+        self.trials = trials
+        self.log_odds = log_odds
+        self.sd = np.sqrt(log_odds_variance)
+        # In the log odds a binomial law is as wide as 2 / sqrt(trials), or wider.
+        rules = rule_of(self.sd, np.pi / (1.0 + 0.5 * np.sqrt(trials)))
+        self.rules = np.minimum(rules, WIDEST_RULE)
+
+    def _averaged(self, function, members, *others):
+        """Mean of a function of the probability and of numbers by row."""
+        out = np.empty(len(members))
+        for rows, nodes, weights in groups_of_rules(self.rules[members]):
+            at = members[rows]
+            eta = self.log_odds[at, None] + self.sd[at, None] * nodes
+            columns = [other[rows, None] for other in others]
+            out[rows] = function(eta, self.trials[at, None], *columns) @ weights
+        return out
+
+    @property
+    def mean(self):
+        everyone = np.arange(len(self.trials))
+        return self._averaged(lambda eta, n: n * special.expit(eta), everyone)
+
+    def variance(self):
+        def square(eta, n):
+            p = special.expit(eta)
+            return n * p * (1.0 - p) + (n * p) ** 2
+
+        everyone = np.arange(len(self.trials))
+        return np.maximum(self._averaged(square, everyone) - self.mean**2, 0.0)
+
+    def log_density(self, y):
+        """Log probabilities of (successes, trials), (n, 2)."""
+        y = np.asarray(y, dtype=np.float64)
+        out = np.empty(len(y))
+        for rows, nodes, weights in groups_of_rules(self.rules):
+            eta = self.log_odds[rows, None] + self.sd[rows, None] * nodes
+            each = Binomial().log_density(y[rows, None, :], eta)
+            out[rows] = special.logsumexp(each, axis=1, b=weights)
+        return out
+
+    def _cdf_of(self, members, y):
+        y = np.floor(np.broadcast_to(y, members.shape)).astype(np.float64)
+
+        def below(eta, n, count):
+            inside = np.clip(count, 0.0, n)
+            p = special.bdtr(inside, n.astype(np.int64), special.expit(eta))
+            return np.where(count >= n, 1.0, p * (count >= 0.0))
+
+        return self._averaged(below, members, y)
+
+
+class AveragedLaw(DiscreteLaw):
+    """A mixture of laws of the same rows, with the same weights in each row."""
+
+    def __init__(self, weights, laws):
+        self.weights = weights
+        self.laws = laws
+
+    @property
+    def mean(self):
+        return self.weights @ np.stack([law.mean for law in self.laws])
+
+    def variance(self):
+        squares = [law.variance() + law.mean**2 for law in self.laws]
+        return np.maximum(self.weights @ np.stack(squares) - self.mean**2, 0.0)
+
+    def log_density(self, y):
+        each = [law.log_density(y) for law in self.laws]
+        return special.logsumexp(each, b=self.weights[:, None], axis=0)
+
+    def _cdf_of(self, members, y):
+        return self.weights @ np.stack([law._cdf_of(members, y) for law in self.laws])

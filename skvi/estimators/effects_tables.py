@@ -1,0 +1,189 @@
+"""Tables of random effects and of variance components."""
+
+from html import escape
+
+import numpy as np
+from scipy import special
+
+N_DRAWS = 4096  # of correlations
+LONGEST = 60  # rows of a table that are printed
+
+
+class _Table:
+    """Rows of cells that print as text and, in notebooks, as HTML."""
+
+    _title = ""
+
+    def _cells(self):
+        raise NotImplementedError
+
+    def _printed(self):
+        head, rows = self._cells()
+        left_out = len(rows) - LONGEST
+        if left_out > 0:
+            rows = rows[:LONGEST]
+        text = [
+            [
+                *map(str, row[: self._n_names]),
+                *(f"{c:.4g}" for c in row[self._n_names :]),
+            ]
+            for row in rows
+        ]
+        return head, text, max(left_out, 0)
+
+    def __repr__(self):
+        head, rows, left_out = self._printed()
+        widths = [max(map(len, column)) for column in zip(head, *rows)]
+        lines = [self._title]
+        for row in [head, *rows]:
+            cells = [
+                c.ljust(w) if k < self._n_names else c.rjust(w)
+                for k, (c, w) in enumerate(zip(row, widths))
+            ]
+            lines.append("  ".join(cells).rstrip())
+        if left_out:
+            lines.append(f"... and {left_out} more rows: see to_pandas()")
+        return "\n".join(lines)
+
+    def _repr_html_(self):
+        head, rows, left_out = self._printed()
+        top = "".join(f"<th>{escape(c)}</th>" for c in head)
+        body = ""
+        for row in rows:
+            names = "".join(f"<th>{escape(c)}</th>" for c in row[: self._n_names])
+            cells = "".join(f"<td>{escape(c)}</td>" for c in row[self._n_names :])
+            body += f"<tr>{names}{cells}</tr>"
+        note = f"<br>... and {left_out} more rows" if left_out else ""
+        return (
+            f"<table><caption>{escape(self._title)}{note}</caption>"
+            f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+        )
+
+    def to_pandas(self):
+        """The table as a pandas DataFrame."""
+        import pandas as pd
+
+        head, rows = self._cells()
+        return pd.DataFrame(rows, columns=head)
+
+
+class EffectsTable(_Table):
+    """Random effects of one factor.
+
+    Attributes
+    ----------
+    group : str
+        Name of the factor.
+    levels : ndarray of shape (n_levels,)
+    effects : list of str
+        "intercept" and the names of the slopes.
+    mean, sd : ndarrays of shape (n_levels, n_effects)
+        Posterior mean and sd.
+    shrinkage : ndarray of shape (n_levels, n_effects)
+        Posterior variance over the variance among levels: 0 where the level's own rows
+        decide, 1 where all comes from the other levels.
+    """
+
+    _n_names = 3
+
+    def __init__(self, group, levels, effects, mean, sd, among):
+        self.group = group
+        self.levels = levels
+        self.effects = list(effects)
+        self.mean = mean
+        self.sd = sd
+        self.shrinkage = np.minimum(sd**2 / among, 1.0)
+        self._title = f"Random effects of {group}"
+
+    def _cells(self):
+        head = ["group", "level", "effect", "mean", "sd", "shrinkage"]
+        rows = []
+        for g, level in enumerate(self.levels):
+            for k, effect in enumerate(self.effects):
+                numbers = self.mean[g, k], self.sd[g, k], self.shrinkage[g, k]
+                rows.append([self.group, level, effect, *map(float, numbers)])
+        return head, rows
+
+
+class RandomEffects(_Table):
+    """Random effects of all factors; by name of a factor an EffectsTable."""
+
+    _n_names = 3
+    _title = "Random effects"
+
+    def __init__(self, tables):
+        self._tables = tables
+
+    def __getitem__(self, group):
+        if group not in self._tables:
+            raise KeyError(
+                f"{group!r} is no grouping factor; the factors are "
+                f"{list(self._tables)}."
+            )
+        return self._tables[group]
+
+    def __iter__(self):
+        return iter(self._tables)
+
+    def __len__(self):
+        return len(self._tables)
+
+    def _cells(self):
+        head = ["group", "level", "effect", "mean", "sd", "shrinkage"]
+        tables = self._tables.values()
+        return head, [row for table in tables for row in table._cells()[1]]
+
+
+class VarianceComponents(_Table):
+    """Standard deviations and correlations among levels, and of the noise.
+
+    Attributes
+    ----------
+    names : list of str
+    mean, sd, lower, upper : ndarrays of shape (n_names,)
+        Posterior mean and sd, and the central 95 % interval.
+    log_mean, log_sd : ndarrays of shape (n_names,)
+        Mean and sd of the log of a standard deviation; NaN for correlations.
+    """
+
+    _n_names = 1
+    _title = "Variance components (95% intervals)"
+
+    def __init__(self):
+        self.names = []
+        self._rows = []
+        self._set_columns()
+
+    def add_sd(self, name, log_mean, log_sd):
+        """A standard deviation, by the log-normal law of its log's moments."""
+        mean = np.exp(log_mean + 0.5 * log_sd**2)
+        sd = mean * np.sqrt(np.expm1(log_sd**2))
+        reach = special.ndtri(0.975) * log_sd
+        ends = np.exp([log_mean - reach, log_mean + reach])
+        self._add(name, mean, sd, *ends, log_mean, log_sd)
+
+    def add_correlation(self, name, draws):
+        lower, upper = np.quantile(draws, [0.025, 0.975])
+        self._add(name, draws.mean(), draws.std(), lower, upper, np.nan, np.nan)
+
+    def _add(self, name, *numbers):
+        self.names.append(name)
+        self._rows.append([float(number) for number in numbers])
+        self._set_columns()
+
+    def _set_columns(self):
+        columns = np.array(self._rows).reshape(-1, 6).T
+        self.mean, self.sd, self.lower, self.upper = columns[:4]
+        self.log_mean, self.log_sd = columns[4:]
+
+    def _cells(self):
+        head = ["component", "mean", "sd", "lower", "upper"]
+        rows = [[name, *row[:4]] for name, row in zip(self.names, self._rows)]
+        return head, rows
+
+
+def correlations(law, rng):
+    """Draws of the correlation matrix of an inverse Wishart, (n, q, q)."""
+    draws = law.sample(N_DRAWS, rng)
+    sd = np.sqrt(np.diagonal(draws, axis1=-2, axis2=-1))
+    return draws / (sd[:, :, None] * sd[:, None, :])

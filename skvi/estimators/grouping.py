@@ -1,0 +1,152 @@
+"""Grouping factors: which columns hold them, and codes of their levels."""
+
+import numpy as np
+
+from skvi.columns import feature_position, missing_ids
+
+
+def entries_of(groups):
+    """The factors that ``groups`` names: a list of columns, or tuples of columns."""
+    if groups is None:
+        return []
+    entries = groups if isinstance(groups, list) else [groups]
+    if not entries:
+        raise ValueError("groups=[] names no column; use groups=None for no factor.")
+    for k, entry in enumerate(entries):
+        if isinstance(entry, tuple) and len(set(entry)) < max(2, len(entry)):
+            raise ValueError(
+                f"groups={groups!r}: {entry!r} must name two columns or more, each "
+                "once; their combinations are the levels."
+            )
+        if entry in entries[:k]:
+            raise ValueError(
+                f"groups={groups!r} names {entry!r} twice: name each factor once."
+            )
+    return entries
+
+
+def columns_of(groups):
+    """The columns that ``groups`` needs, each once; None for none."""
+    seen = {}
+    for entry in entries_of(groups):
+        for column in entry if isinstance(entry, tuple) else (entry,):
+            seen[column] = None
+    return list(seen) or None
+
+
+def factor_names(entries, feature_names):
+    """A str for each factor."""
+
+    def name(column):
+        if isinstance(column, str):
+            return column
+        if feature_names is not None:
+            return str(feature_names[column])
+        return f"x{column}"
+
+    return [
+        ":".join(map(name, e)) if isinstance(e, tuple) else name(e) for e in entries
+    ]
+
+
+def factor_values(entries, columns, values):
+    """Each factor's column of ids, from the columns that were split off."""
+    by_column = {} if columns is None else dict(zip(columns, values))
+    out = []
+    for entry in entries:
+        if not isinstance(entry, tuple):
+            out.append(by_column[entry])
+            continue
+        parts = [_plain(by_column[column]) for column in entry]
+        ids = np.empty(len(parts[0]), dtype=object)
+        ids[:] = list(zip(*parts))
+        out.append(ids)
+    return out
+
+
+def _plain(ids):
+    """Ids as Python objects, missing ones None."""
+    out = np.asarray(ids).tolist()
+    missing = missing_ids(ids)
+    return [None if absent else value for value, absent in zip(out, missing)]
+
+
+def levels_of(ids):
+    """Sorted distinct ids; a missing one last, as None."""
+    ids = np.asarray(ids)
+    missing = missing_ids(ids)
+    if ids.dtype.kind != "O":
+        levels = np.unique(ids[~missing])
+    else:
+        levels = _sorted(set(ids[~missing].tolist()))
+    if not missing.any():
+        return levels
+    out = np.empty(len(levels) + 1, dtype=object)
+    out[:-1] = levels.tolist() if levels.dtype.kind not in "mM" else list(levels)
+    return out
+
+
+def _sorted(values):
+    out = np.empty(len(values), dtype=object)
+    try:
+        out[:] = sorted(values)
+    except TypeError:  # of several types, or holding None
+        out[:] = sorted(values, key=lambda v: (type(v).__name__, repr(v)))
+    return out
+
+
+def codes_of(ids, levels):
+    """Position of each id among the levels; -1 where it is none of them."""
+    ids = np.asarray(ids)
+    if len(levels) == 0:
+        return np.full(len(ids), -1)
+    if ids.dtype.kind != "O" and levels.dtype.kind != "O":
+        same = ids.dtype.kind == levels.dtype.kind
+        if same or {ids.dtype.kind, levels.dtype.kind} <= set("iufb"):
+            at = np.minimum(np.searchsorted(levels, ids), len(levels) - 1)
+            return np.where(levels[at] == ids, at, -1)
+    known = {value: code for code, value in enumerate(_keys(levels))}
+    missing = missing_ids(ids)
+    keys = _keys(ids)
+    codes = [
+        known.get(None if absent else key, -1) for key, absent in zip(keys, missing)
+    ]
+    return np.array(codes, dtype=np.intp)
+
+
+def _keys(ids):
+    if ids.dtype.kind in "mM":
+        return list(ids)
+    return ids.tolist()
+
+
+def slopes_of(estimator, random_slopes, entries, kept):
+    """Positions of the slope columns among the features, for each factor."""
+    if random_slopes is None:
+        return [[] for _ in entries]
+    if not entries:
+        raise ValueError(
+            f"random_slopes={random_slopes!r} vary by group, but groups=None: name the "
+            "column of the groups, or leave random_slopes None."
+        )
+    by_entry = random_slopes
+    if not isinstance(random_slopes, dict):
+        by_entry = dict.fromkeys(entries, random_slopes)
+    unknown = [entry for entry in by_entry if entry not in entries]
+    if unknown:
+        raise ValueError(
+            f"random_slopes has {unknown!r}, which are not in groups={entries!r}: its "
+            "keys are entries of groups."
+        )
+    out = []
+    for entry in entries:
+        columns = by_entry.get(entry, [])
+        columns = list(columns) if isinstance(columns, list | tuple) else [columns]
+        at = [feature_position(estimator, c, "random_slopes", kept) for c in columns]
+        if len(set(at)) < len(at):
+            raise ValueError(
+                f"random_slopes={random_slopes!r} names a column twice for {entry!r}: "
+                "name it once."
+            )
+        out.append(at)
+    return out

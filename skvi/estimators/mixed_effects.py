@@ -1,0 +1,541 @@
+"""What the estimators of mixed-effects models share: groups, fitting, tables."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from skvi._sklearn import Interval, StrOptions, check_sample_weight
+from skvi.columns import numeric_column, validate_columns
+from skvi.distributions import LocationScaleMixture
+from skvi.estimators.base import VariationalEstimator
+from skvi.estimators.effects_tables import (
+    EffectsTable,
+    RandomEffects,
+    VarianceComponents,
+    correlations,
+)
+from skvi.estimators.grouping import (
+    codes_of,
+    columns_of,
+    entries_of,
+    factor_names,
+    factor_values,
+    levels_of,
+    slopes_of,
+)
+from skvi.estimators.linear_summary import LinearSummaryMixin
+from skvi.estimators.mixed_attributes import MixedAttributes
+from skvi.estimators.priors import positive_precisions
+from skvi.estimators.variance_priors import variance_prior
+from skvi.inference.blocks import blas_threads
+from skvi.linalg import ArrowLayout, GroupedRows
+from skvi.models.glm import ColumnTotals
+from skvi.models.glm.data import Frame
+from skvi.models.mixed import (
+    FAMILIES,
+    Block,
+    EffectsLaw,
+    GaussianRows,
+    SitedRows,
+    linear_response,
+    parts_of,
+    run,
+)
+
+# Posterior sds left: iterations that form no large matrix are cheap, so be exact.
+DISTANCE_TOL, CHEAP = 1e-7, 500
+DISTANCE_TOL_OF_MANY = 1e-4
+WEIGHT_PRECISION = 0.16  # a prior sd of 2.5 for a column's sd: log odds, rates, y's sd
+INTERCEPT_PRECISION = 0.04  # a prior sd of five
+SLICE = 8192  # rows that are predicted together
+
+PARAMETERS = {
+    "groups": [None, str, Integral, tuple, list],
+    "random_slopes": [None, str, Integral, list, dict],
+    "offset": [None, str, Integral],
+    "sd_prior": [None, tuple, list, dict],
+    "correlation_concentration": [Interval(Real, 0.0, None, closed="neither")],
+    "weight_precision": [None, Real, "array-like"],
+    "intercept_precision": [None, Interval(Real, 0.0, None, closed="neither")],
+    "fit_intercept": ["boolean"],
+    "posterior_covariance": [StrOptions({"variational", "linear_response"})],
+}
+
+
+class Rows:
+    """Validated rows.
+
+    Attributes
+    ----------
+    features : array of shape (n, p)
+    groups : list of arrays of shape (n,)
+        Ids, by factor.
+    offset : array of shape (n,)
+    trials : array of shape (n,) or None
+    kept : positions of the features
+    """
+
+    def __init__(self, features, groups, offset, trials, kept):
+        self.features = features
+        self.groups = groups
+        self.offset = offset
+        self.trials = trials
+        self.kept = kept
+        self.shape = features.shape
+        self.include_random = True
+
+    def __getitem__(self, some):
+        trials = None if self.trials is None else self.trials[some]
+        groups = [ids[some] for ids in self.groups]
+        out = Rows(self.features[some], groups, self.offset[some], trials, self.kept)
+        out.include_random = self.include_random
+        return out
+
+    def slices(self):
+        for start in range(0, max(1, self.shape[0]), SLICE):
+            yield slice(start, min(start + SLICE, self.shape[0]))
+
+
+class MixedEffectsModel(LinearSummaryMixin, VariationalEstimator):
+    """Base of the regressor and the classifier."""
+
+    _roles = ("groups", "offset")
+    exposure = trials = None
+
+    # -- rows --------------------------------------------------------------------------
+
+    def _validate(self, X, y="no_validation", reset=False, **params):
+        roles = {role: getattr(self, role) for role in self._roles}
+        roles["groups"] = columns = columns_of(self.groups)
+        split, y = validate_columns(
+            self,
+            X,
+            y,
+            roles=roles,
+            reset=reset,
+            dtype=np.float64,
+            ensure_min_features=0 if columns and self.fit_intercept else 1,
+            **params,
+        )
+        features = split.features
+        offset = np.zeros(features.shape[0])
+        if split.values.get("offset") is not None:
+            offset += numeric_column(split.values["offset"], "offset")
+        if split.values.get("exposure") is not None:
+            exposure = split.values["exposure"]
+            offset += np.log(numeric_column(exposure, "exposure", positive=True))
+        trials = split.values.get("trials")
+        if trials is not None:
+            trials = numeric_column(trials, "trials", positive=True)
+        groups = factor_values(entries_of(self.groups), columns, split.values["groups"])
+        return Rows(features, groups, offset, trials, split.kept), y
+
+    def _weights(self, sample_weight, rows):
+        if sample_weight is None:
+            return np.ones(rows.shape[0])
+        return check_sample_weight(
+            sample_weight, rows.features, dtype=np.float64, ensure_non_negative=True
+        )
+
+    @staticmethod
+    def _counted(rows, y, weight):
+        """Without rows of weight zero."""
+        counted = weight > 0.0
+        if counted.all():
+            return rows, y, weight
+        if not counted.any():
+            raise ValueError(
+                "sample_weight is zero for all samples: give some a positive one."
+            )
+        return rows[counted], y[counted], weight[counted]
+
+    # -- fitting -----------------------------------------------------------------------
+
+    def _fit_rows(self, rows, y, weight, task):
+        rows, y, weight = self._counted(rows, y, weight)
+        frame = self._frame(rows.features, weight)
+        units = self._units(y, weight, rows.offset)
+        factors = self._factors(rows, frame)
+        model, sd_priors, noise_prior = self._model(factors, frame, units)
+        response, offset = units.inward(y, rows.offset)
+        block = Block(
+            _grouped(model.layout, frame, rows, factors, factors.codes(rows.groups)),
+            self._response(response, rows),
+            weight,
+            offset,
+        )
+        extra = {
+            "y_offset_": units.shift if units.location else 0.0,
+            "y_scale_": units.scale,
+            "intercept_mean_": units.shift,
+            "intercept_precision_": self._level_precision() / units.scale**2,
+            "weight_precision_": model.ridge[: rows.shape[1]],
+            "sd_prior_": sd_priors,
+            "levels_": dict(zip(factors.names, factors.levels)),
+            "_fitted_factors": factors,
+            "_fitted_kept": rows.kept,
+        }
+        if noise_prior is not None:
+            extra["noise_sd_prior_"] = noise_prior
+        of_fit = MixedAttributes(
+            model, frame, units, factors.slope_scales(frame), weight.sum(), extra
+        )
+
+        def law_of(q):
+            gaussian = q.gaussian
+            return EffectsLaw(
+                gaussian.mean, [gaussian.precision], q.components, q.noise
+            )
+
+        def on_iteration(fit):
+            self._report(len(fit.path) - 1, fit.elbo + of_fit.log_units)
+            with task.subtask("iteration") as iteration:
+                iteration.attributes = lambda: of_fit.attributes(
+                    fit, law_of(fit.posterior)
+                )
+            return iteration.stop
+
+        with blas_threads(model.layout.n_root):
+            q = model.start(block, self._to_go_on_from(model))
+            many = model.layout.n_root > CHEAP
+            distance_tol = DISTANCE_TOL_OF_MANY if many else DISTANCE_TOL
+            settings = self.max_iter, self.tol, distance_tol
+            fit = run(model, block, q, settings, on_iteration)
+            law = law_of(fit.posterior)
+            if self.posterior_covariance == "linear_response":
+                law = self._corrected(model, block, fit, law)
+            self.__dict__.update(of_fit.attributes(fit, law))
+        if not (fit.converged or fit.stopped):
+            warnings.warn(
+                f"The fit did not converge in max_iter={self.max_iter} iterations. "
+                f"Raise max_iter or tol (now {self.tol}), or call fit again with "
+                "warm_start=True to go on from here. A variance that the data leave "
+                "near zero takes many; another sd_prior may end sooner.",
+                ConvergenceWarning,
+                stacklevel=5,  # the caller of fit, past its decorators
+            )
+
+    @staticmethod
+    def _corrected(model, block, fit, law):
+        try:
+            return linear_response(model, block, fit.posterior)
+        except ValueError as error:  # a fit that took long is not thrown away
+            warnings.warn(
+                f"{error} The covariances of this fit are the variational ones.",
+                ConvergenceWarning,
+                stacklevel=6,
+            )
+            return law
+
+    def _frame(self, X, weight):
+        if X.shape[1]:
+            return ColumnTotals.of(X, weight).frame(self.fit_intercept)
+        none = np.zeros(0)
+        return Frame(none, none, np.zeros(0, dtype=bool), self.fit_intercept)
+
+    def _factors(self, rows, frame):
+        entries = entries_of(self.groups)
+        names = factor_names(entries, getattr(self, "feature_names_in_", None))
+        slopes = slopes_of(self, self.random_slopes, entries, rows.kept)
+        flat = sorted({j for at in slopes for j in at})
+        constant = [j for j in flat if not frame.varies[j]]
+        if constant:
+            names_of = [self._name_of(j, rows.kept) for j in constant]
+            raise ValueError(
+                f"random_slopes={self.random_slopes!r}: {names_of} hold one value "
+                "only, so that nothing can vary by group with them; leave them out "
+                "(intercepts vary by group in any case)."
+            )
+        of_slopes = [[self._name_of(j, rows.kept) for j in at] for at in slopes]
+        levels = [levels_of(ids) for ids in rows.groups]
+        return Factors(names, slopes, of_slopes, levels)
+
+    def _name_of(self, feature, kept):
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            names = [f"x{j}" for j in range(self.n_features_in_)]
+        return str(np.asarray(names, dtype=object)[kept][feature])
+
+    def _model(self, factors, frame, units):
+        names, sizes = factors.in_order()
+        p = len(frame.scale)
+        layout = ArrowLayout(p + frame.level, sizes)
+        ridge = np.broadcast_to(self._weight_precision(p), (p,))
+        if frame.level:
+            ridge = np.append(ridge, self._level_precision())
+        resolved = {
+            name: variance_prior(
+                self._sd_prior(name, factors.names),
+                n_effects,
+                self.correlation_concentration,
+                "sd_prior",
+            )
+            for name, (_, n_effects) in zip(names, sizes)
+        }
+        noise, spec = None, None
+        if self._has_noise:
+            noise, spec = variance_prior(self.noise_sd_prior, 1, 1.0, "noise_sd_prior")
+        kind = GaussianRows if self._has_noise else SitedRows
+        model = kind(
+            self._likelihood(),
+            layout,
+            parts_of(layout, names, frame.level),
+            np.array(ridge),
+            {name: prior for name, (prior, _) in resolved.items()},
+            noise,
+            FAMILIES[self.posterior],
+        )
+        specs = {name: resolved[name][1] for name in factors.names}
+        return model, specs, spec
+
+    _has_noise = False
+
+    def _sd_prior(self, name, names):
+        if not isinstance(self.sd_prior, dict):
+            return self.sd_prior
+        unknown = [key for key in self.sd_prior if key not in names]
+        if unknown:
+            raise ValueError(
+                f"sd_prior has {unknown!r}, which are no grouping factors; the factors "
+                f"are {names}."
+            )
+        return self.sd_prior.get(name)
+
+    def _weight_precision(self, p):
+        if self.weight_precision is None:
+            return WEIGHT_PRECISION
+        return positive_precisions(self.weight_precision, p)
+
+    def _level_precision(self):
+        value = self.intercept_precision
+        return INTERCEPT_PRECISION if value is None else float(value)
+
+    def _response(self, y, rows):
+        return y
+
+    def _to_go_on_from(self, model):
+        """The last fit's posterior, if warm_start asks for it and there is one."""
+        if not self.warm_start or not hasattr(self, "_fitted_q"):
+            return None
+        q = self._fitted_q
+        return q if (q.noise is None) == (model.noise_prior is None) else None
+
+    # -- tables ------------------------------------------------------------------------
+
+    @property
+    def coef_covariance_(self):
+        """Posterior covariance of the weights, (n_features, n_features)."""
+        check_is_fitted(self)
+        p = len(self.X_scale_)
+        scale = self._fitted_units.scale / self.X_scale_
+        return self._fitted_law.common_covariance()[:p, :p] * np.outer(scale, scale)
+
+    @property
+    def random_effects_(self):
+        """Table of the random effects of all factors."""
+        check_is_fitted(self)
+        return RandomEffects({name: self._effects_table(name) for name in self.levels_})
+
+    def _effects_table(self, name):
+        q, law, factors = self._fitted_q, self._fitted_law, self._fitted_factors
+        at, scale = q.parts[f"effects_{name}"], self._fitted_effect_scale[name]
+        position = list(q.components).index(name)
+        return EffectsTable(
+            name,
+            self.levels_[name],
+            ["intercept", *factors.slope_names[factors.names.index(name)]],
+            law.mean[at] * scale,
+            np.sqrt(law.effect_variances(position, at)) * scale,
+            np.diag(q.components[name].wishart.inverse_mean) * scale**2,
+        )
+
+    @property
+    def variance_components_(self):
+        """Table of standard deviations and correlations."""
+        check_is_fitted(self)
+        law, factors = self._fitted_law, self._fitted_factors
+        table = VarianceComponents()
+        for name, slope_names in zip(factors.names, factors.slope_names):
+            component = law.components[name]
+            effects = ["intercept", *slope_names]
+            means = 0.5 * component.log_variances
+            means = means + np.log(self._fitted_effect_scale[name])
+            for effect, mean, sd in zip(effects, means, law.log_sd(name)):
+                table.add_sd(f"sd({name}: {effect})", mean, sd)
+            if len(effects) > 1:
+                draws = correlations(component, np.random.default_rng(0))
+            for a in range(len(effects)):
+                for b in range(a + 1, len(effects)):
+                    title = f"corr({name}: {effects[a]}, {effects[b]})"
+                    table.add_correlation(title, draws[:, a, b])
+        if law.noise is not None:
+            mean = 0.5 * law.noise.log_variances[0] + np.log(self._fitted_units.scale)
+            table.add_sd("sd(noise)", mean, law.log_sd("noise")[0])
+        return table
+
+    def _laws(self, rows, level=1.0, noise=False):
+        """Gaussian laws of ``level * b + rows @ w``, in the data's units."""
+        units = self._fitted_units
+        level = np.broadcast_to(level, len(rows))
+        shift = level * units.shift
+        if self._fitted_frame.level:
+            rows = np.column_stack([rows, level])
+        law = self._fitted_law
+        mean = rows @ law.mean[: rows.shape[1]]
+        common = law.common_covariance()
+        variance = np.maximum(np.einsum("na,ab,nb->n", rows, common, rows), 0.0)
+        return [
+            LocationScaleMixture(
+                np.ones(1),
+                np.array([np.inf]),
+                (shift + units.scale * mean)[:, None],
+                units.scale * np.sqrt(variance)[:, None],
+            )
+        ]
+
+    def _output_names(self):
+        return None
+
+    def _summary_notes(self):
+        table = self.variance_components_
+        notes = {"elbo": self.elbo_}
+        notes.update(
+            (name, float(mean))
+            for name, mean in zip(table.names, getattr(table, "mean", ()))
+        )
+        return notes
+
+    # -- predictions -------------------------------------------------------------------
+
+    def _draw(self, n, rng):
+        draws = self.posterior_.sample(n, rng)
+        shift = draws["coef"] @ self.X_offset_
+        level = draws.get("level", self._fitted_units.shift + np.zeros_like(shift))
+        draws["intercept"] = level - shift
+        return draws
+
+    def _predictor(self, rows):
+        """(grouped rows, mean of eta, its variance at known levels), in its units."""
+        units, factors = self._fitted_units, self._fitted_factors
+        codes = factors.codes(rows.groups)
+        known = codes
+        if not rows.include_random:
+            known = [np.full_like(code, -1) for code in codes]
+        grouped = _grouped(
+            self._fitted_model.layout, self._fitted_frame, rows, factors, known
+        )
+        grouped.new, grouped.new_ids = factors.new_levels(
+            rows, codes, known, self._fitted_frame
+        )
+        mean = units.shift + rows.offset
+        mean = mean + units.scale * grouped.dot(self._fitted_law.mean)
+        return grouped, mean
+
+    def _predictors(self, rows):
+        """Yield (slice, mean, variance, mean and variance of what new levels add)."""
+        square = self._fitted_units.scale**2
+        for some in rows.slices():
+            grouped, mean = self._predictor(rows[some])
+            variance = square * self._fitted_law.of_predictors(grouped)
+            new, spread = self._fitted_law.of_new_levels(grouped)
+            yield some, mean, variance, square * new, square**2 * spread
+
+    def _replicated(self, rows, n_samples, rng):
+        """Draws of eta, (n, n_samples), new levels drawn, too; and of the noise."""
+        model, units, q = self._fitted_model, self._fitted_units, self._fitted_q
+        z = q.sample(n_samples, rng)
+        theta = np.empty((n_samples, model.layout.dim))
+        for name, at in q.parts.items():
+            theta[:, np.ravel(at)] = np.reshape(z[name], (n_samples, -1))
+        grouped, _ = self._predictor(rows)
+        eta = units.scale * grouped.dot(theta.T)
+        for name, term in grouped.new.items():
+            ids = grouped.new_ids[name]
+            n_new = ids.max(initial=-1) + 1
+            if n_new == 0:
+                continue
+            noise = rng.standard_normal((n_samples, n_new, term.shape[1]))
+            factor = np.linalg.cholesky(z[f"covariance_{name}"])
+            effects = noise @ np.swapaxes(factor, -1, -2)
+            each = np.einsum("na,sna->ns", term, effects[:, np.maximum(ids, 0)])
+            eta += units.scale * each * (ids >= 0)[:, None]
+        noise = z.get("noise_variance")
+        return eta + (units.shift + rows.offset)[:, None], (
+            None if noise is None else units.scale**2 * noise[:, 0, 0]
+        )
+
+
+class Factors:
+    """Grouping factors of a fit, in the user's order.
+
+    Attributes
+    ----------
+    names : list of str
+    slopes : list of list of int
+        Positions of slope columns among the features.
+    slope_names : list of list of str
+    levels : list of arrays
+    """
+
+    def __init__(self, names, slopes, slope_names, levels):
+        self.names = names
+        self.slopes = slopes
+        self.slope_names = slope_names
+        self.levels = levels
+
+    @property
+    def order(self):
+        """Factors with the one of most effects first: that one is eliminated."""
+        sizes = [len(v) * (1 + len(s)) for v, s in zip(self.levels, self.slopes)]
+        return sorted(range(len(sizes)), key=lambda f: -sizes[f])
+
+    def in_order(self):
+        """(names, sizes) as the model has them."""
+        names = [self.names[f] for f in self.order]
+        sizes = [(len(self.levels[f]), 1 + len(self.slopes[f])) for f in self.order]
+        return names, tuple(sizes)
+
+    def codes(self, groups):
+        """Codes of ids in the user's order of factors."""
+        return [codes_of(ids, levels) for ids, levels in zip(groups, self.levels)]
+
+    def slope_scales(self, frame):
+        return {name: frame.scale[at] for name, at in zip(self.names, self.slopes)}
+
+    def terms(self, factor, X, frame):
+        """Coefficients of the effects of a factor's levels, (n, effects)."""
+        at = self.slopes[factor]
+        return np.column_stack([np.ones(len(X)), X[:, at] / frame.scale[at]])
+
+    def new_levels(self, rows, codes, known, frame):
+        """For factors with levels that count as new: their terms, and numbers of them.
+
+        Numbers are -1 where the level is known.
+        """
+        terms, ids = {}, {}
+        for f, name in enumerate(self.names):
+            new = known[f] < 0
+            if not new.any():
+                continue
+            term = self.terms(f, rows.features, frame)
+            terms[name] = np.where(new[:, None], term, 0.0)
+            number = codes_of(rows.groups[f], levels_of(rows.groups[f]))
+            ids[name] = np.where(new, number, -1)
+        return terms, ids
+
+
+def _grouped(layout, frame, rows, factors, codes):
+    """Rows in standard units, factors in the model's order."""
+    X = rows.features
+    Z = np.ones((len(X), len(frame.scale) + frame.level))
+    divisor = np.where(frame.varies, frame.scale, np.inf)
+    Z[:, : X.shape[1]] = (X - frame.offset) / divisor
+    return GroupedRows(
+        layout,
+        Z,
+        [codes[f] for f in factors.order],
+        [factors.terms(f, X, frame) for f in factors.order],
+    )

@@ -1,0 +1,23 @@
+"""Mixed-effects models."""
+
+from skvi.models.mixed.components import ConjugatePrior, ScalePrior
+from skvi.models.mixed.families import FAMILIES
+from skvi.models.mixed.law import EffectsLaw, variance_nodes
+from skvi.models.mixed.model import Block, GaussianRows, SitedRows
+from skvi.models.mixed.posterior import parts_of
+from skvi.models.mixed.response import linear_response
+from skvi.models.mixed.search import run
+
+__all__ = [
+    "FAMILIES",
+    "Block",
+    "ConjugatePrior",
+    "EffectsLaw",
+    "GaussianRows",
+    "ScalePrior",
+    "SitedRows",
+    "linear_response",
+    "parts_of",
+    "run",
+    "variance_nodes",
+]

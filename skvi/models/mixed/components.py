@@ -1,0 +1,342 @@
+r"""Variance components: priors of a covariance matrix, and the best q for it.
+
+The effects of a factor's J levels are ``u_g ~ N(0, S)`` with a q x q covariance S; the
+noise variance is one with q = 1 and the rows for levels. q(S) is inverse Wishart,
+
+.. math::
+
+    q(S) = \mathrm{IW}(\nu, \Psi), \qquad
+    S_{kk} \sim \mathrm{IG}\big(\tfrac{\nu - q + 1}2, \tfrac{\Psi_{kk}}2\big).
+
+Priors are either inverse Wishart, and then conjugate, or are stated by what is easy to
+think about, the standard deviations s_k and the correlation matrix R:
+
+.. math::
+
+    p(S) = p(R) \prod_k \tfrac12 s_k^{-q} f(s_k), \qquad
+    p(R) \propto |R|^{\eta - 1} \;\text{(LKJ [1]_)},
+
+with f half-normal or half-t (half-Cauchy with one degree of freedom [2]_). With
+``x_k = log S_kk`` and ``|R| = |S| exp(-sum_k x_k)``, whatever is not of the Wishart
+form is a function of one x each,
+
+.. math::
+
+    h(x) = \log f(e^{x/2}) - (\tfrac q2 + \eta - 1)\, x,
+
+and every expectation is an integral over one gamma variable, ``x_k = log(Psi_kk / 2) -
+log gamma``, gamma of shape (nu - q + 1) / 2.
+
+Update. Given ``U = sum_g E u_g u_g'`` the bound is the expectation of
+
+.. math::
+
+    \tfrac J2 \log|\Lambda| - \tfrac12 \mathrm{tr}(\Lambda U) + \log p(S),
+    \qquad \Lambda = S^{-1},
+
+plus the entropy. The terms h enter as sites alpha log|Lambda| + tr(B Lambda) that have
+their gradient at the current q: with ``e_k = E h'(x_k)`` and ``n = d/d nu sum_k E
+h(x_k)``,
+
+.. math::
+
+    \alpha = \frac{n + \sum_k e_k / \nu}
+        {\tfrac12 \sum_j \psi'(\tfrac{\nu - j}2) - q / \nu}, \qquad
+    -2 B = \tfrac2\nu \big(\alpha \Psi + \Psi\,\mathrm{diag}(e_k / \Psi_{kk})\,\Psi
+        \big).
+
+A natural-gradient step puts ``nu = J + d_0 + 2 alpha, Psi = U - 2 B``; it is repeated,
+and halved where the bound would fall, until nothing moves.
+
+References
+----------
+.. [1] D. Lewandowski, D. Kurowicka, H. Joe (2009). Generating random correlation
+   matrices based on vines and extended onion method. J. Multivariate Analysis 100,
+   eq. 16.
+.. [2] A. Gelman (2006). Prior distributions for variance parameters in hierarchical
+   models. Bayesian Analysis 1, section 3.
+"""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from scipy import linalg, special, stats
+
+from skvi.distributions import InverseWishart
+
+N_NODES = 128
+REACH = 40.0  # nats that the density of log gamma falls to both ends of its nodes
+MOST_STEPS = 200
+MOST_HALVINGS = 30
+SETTLED = 1e-12  # relative moves
+LOG_2 = np.log(2.0)
+
+
+def log_gamma_nodes(shape):
+    """(t, weights, derivatives of weights by the shape) for t = log of a gamma."""
+    # The density exp(shape t - e^t) falls exponentially to the left, faster to the
+    # right: the trapezoid rule is exact to rounding.
+    mode = np.log(shape)
+    low, high = 1.0, 1.0
+    while shape * (np.exp(-low) - 1.0 + low) < REACH:
+        low *= 1.25
+    while shape * (np.exp(high) - 1.0 - high) < REACH:
+        high *= 1.25
+    return _nodes(shape, mode, _end(shape, low, -1.0), _end(shape, high, 1.0))
+
+
+def _end(shape, far, sign):
+    """Where the density has fallen by REACH, from beyond it, by a few Newton steps."""
+    x = far
+    for _ in range(6):
+        fall = shape * (np.exp(sign * x) - 1.0 - sign * x) - REACH
+        x -= fall / (shape * sign * (np.exp(sign * x) - 1.0))
+    return x
+
+
+def _nodes(shape, mode, low, high):
+    x = np.linspace(-low, high, N_NODES)
+    log_weights = shape * (x + 1.0 - np.exp(x))
+    weights = np.exp(log_weights)
+    weights /= weights.sum()
+    t = mode + x
+    return t, weights, weights * (t - weights @ t)
+
+
+class VariancePrior(ABC):
+    """Prior of a covariance matrix (q, q)."""
+
+    @abstractmethod
+    def absorb(self, count, scatter, warm=None, tilt=None):
+        """The best q(S) given the levels and the sum of their squares.
+
+        Parameters
+        ----------
+        count : float
+            Number of levels, J.
+        scatter : array of shape (q, q)
+            U.
+        warm : InverseWishart, optional
+            Where to start from.
+        tilt : array of shape (q,), optional
+            Coefficients of log s_k that are added to the log joint: the response to
+            them is the covariance of log s_k with all else.
+        """
+
+    @abstractmethod
+    def expected_log_density(self, q):
+        """``E_q[log p(S)]``."""
+
+    @abstractmethod
+    def log_density(self, z):
+        """``log p(S)`` of draws (n, q, q)."""
+
+    @abstractmethod
+    def sample(self, n, rng):
+        """Draws of S, (n, q, q)."""
+
+
+class ConjugatePrior(VariancePrior):
+    """Inverse Wishart.
+
+    Parameters
+    ----------
+    dof : float
+    scale : array of shape (q, q)
+    """
+
+    def __init__(self, dof, scale):
+        self.law = InverseWishart(dof, scale)
+        self.dim = self.law.dim
+
+    def absorb(self, count, scatter, warm=None, tilt=None):
+        dof, scale = self.law.dof + count, self.law.scale + scatter
+        q = InverseWishart(dof, scale)
+        if tilt is None:
+            return q
+        return _climb(dof, scale, lambda x, k: (0.5 * tilt[k] * x, 0.5 * tilt[k]), q)
+
+    def expected_log_density(self, q):
+        return self.law.expected_log_density(q)
+
+    def log_density(self, z):
+        return self.law.log_density(z)
+
+    def sample(self, n, rng):
+        return self.law.sample(n, rng)
+
+
+class ScalePrior(VariancePrior):
+    """Half-normal or half-t standard deviations, LKJ correlations.
+
+    Parameters
+    ----------
+    scale : array of shape (q,)
+    dof : float
+        Of the half-t; infinite: half-normal.
+    concentration : float
+        eta of the LKJ law of correlations; 1 is uniform.
+    """
+
+    def __init__(self, scale, dof=np.inf, concentration=1.0):
+        self.scale = np.asarray(scale, dtype=np.float64)
+        self.dim = len(self.scale)
+        self.dof = float(dof)
+        self.concentration = float(concentration) if self.dim > 1 else 1.0
+        self.slope = -(0.5 * self.dim + self.concentration - 1.0)  # of h in x
+        constant = _half_t_constant(self.dof) - np.log(self.scale)
+        self.constant = constant.sum() - self.dim * LOG_2
+        self.constant -= lkj_normalizer(self.dim, self.concentration)
+
+    def _parts(self, x, k):
+        """``log f`` without its constant, at x = log S_kk, and its slope."""
+        with np.errstate(over="ignore"):
+            square = np.exp(x - 2.0 * np.log(self.scale[k]))
+        if np.isinf(self.dof):
+            return -0.5 * square, -0.5 * square
+        half = 0.5 * (self.dof + 1.0)
+        ratio = square / self.dof
+        slope = -half / (1.0 + 1.0 / np.maximum(ratio, 1e-300))
+        return -half * np.logaddexp(0.0, np.log(np.maximum(ratio, 1e-300))), slope
+
+    def absorb(self, count, scatter, warm=None, tilt=None):
+        eta, q = self.concentration, self.dim
+        tilt = np.zeros(q) if tilt is None else 0.5 * tilt
+
+        def h(x, k):
+            value, slope = self._parts(x, k)
+            extra = self.slope + tilt[k]
+            return value + extra * x, slope + extra
+
+        dof = count - 2.0 * (eta - 1.0) - (q + 1.0)
+        if warm is None:
+            first = max(count, q + 4.0)
+            middle = np.diag(self.scale**2) + scatter
+            warm = InverseWishart(first, middle * (first / (count + 1.0)))
+        return _climb(dof, scatter, h, warm)
+
+    def expected_log_density(self, q):
+        t, weights, _ = log_gamma_nodes(q.shape)
+        total = self.constant + (self.concentration - 1.0) * q.mean_log_det
+        for k, rate in enumerate(0.5 * np.diag(q.scale)):
+            x = np.log(rate) - t
+            total += weights @ (self._parts(x, k)[0] + self.slope * x)
+        return float(total)
+
+    def log_density(self, z):
+        x = np.log(np.diagonal(z, axis1=-2, axis2=-1))
+        total = self.constant + (self.concentration - 1.0) * np.linalg.slogdet(z)[1]
+        for k in range(self.dim):
+            total = total + self._parts(x[:, k], k)[0] + self.slope * x[:, k]
+        return total
+
+    def sample(self, n, rng):
+        law = stats.norm() if np.isinf(self.dof) else stats.t(self.dof)
+        draws = law.rvs((n, self.dim), random_state=rng)
+        factor = _lkj_factors(n, self.dim, self.concentration, rng)
+        factor = factor * (np.abs(draws) * self.scale)[:, :, None]
+        return factor @ np.swapaxes(factor, -1, -2)
+
+
+def _half_t_constant(dof):
+    """``log`` of the height of a standard half-t (half-normal) density at zero."""
+    if np.isinf(dof):
+        return 0.5 * np.log(2.0 / np.pi)
+    return LOG_2 - special.betaln(0.5, 0.5 * dof) - 0.5 * np.log(dof)
+
+
+def lkj_normalizer(dim, concentration):
+    """``log`` of the integral of ``|R|^(eta - 1)`` over correlation matrices."""
+    total = 0.0
+    for k in range(1, dim):
+        left = dim - k
+        b = concentration + 0.5 * (left - 1.0)
+        total += left * ((2.0 * b - 1.0) * LOG_2 + special.betaln(b, b))
+    return total
+
+
+def _lkj_factors(n, dim, concentration, rng):
+    """Cholesky factors of n LKJ correlation matrices, row by row (the onion)."""
+    out = np.zeros((n, dim, dim))
+    out[:, 0, 0] = 1.0
+    for k in range(1, dim):
+        b = concentration + 0.5 * (dim - 1.0 - k)
+        square = rng.beta(0.5 * k, b, n)
+        direction = rng.standard_normal((n, k))
+        direction /= np.linalg.norm(direction, axis=1)[:, None]
+        out[:, k, :k] = np.sqrt(square)[:, None] * direction
+        out[:, k, k] = np.sqrt(1.0 - square)
+    return out
+
+
+class _Objective:
+    """Bound of (nu, Psi) up to a constant, and the sites of its terms h."""
+
+    def __init__(self, dof, scatter, h):
+        self.dof, self.scatter, self.h = dof, scatter, h
+        self.dim = len(scatter)
+
+    def __call__(self, nu, psi):
+        """(bound, size of its terms, next dof, next scale)."""
+        q, j = self.dim, np.arange(self.dim)
+        factor = linalg.cholesky(psi, lower=True, check_finite=False)
+        halves = 0.5 * (nu - j)
+        log_det = special.psi(halves).sum() - 2.0 * np.log(np.diag(factor)).sum()
+        trace = np.trace(linalg.cho_solve((factor, True), self.scatter))
+        shape = 0.5 * (nu - q + 1.0)
+        t, weights, by_shape = log_gamma_nodes(shape)
+        value, n, e = 0.0, 0.0, np.empty(q)
+        for k in range(q):
+            h, slope = self.h(np.log(0.5 * psi[k, k]) - t, k)
+            value += weights @ h
+            # By parts, d/d shape of E h is a covariance with log gamma.
+            n += 0.5 * (by_shape @ h)
+            e[k] = np.sum(weights * slope)
+        # Entropy over Lambda: the digammas of the normaliser and of the kernel.
+        normalizer = (
+            special.gammaln(halves).sum() - 0.5 * nu * special.psi(halves).sum()
+        )
+        entropy = (
+            normalizer
+            + 0.5 * nu * q
+            - 0.5
+            * (q + 1.0)
+            * (2.0 * np.log(np.diag(factor)).sum() - special.psi(halves).sum())
+        )
+        energy = 0.5 * (self.dof - q - 1.0) * log_det - 0.5 * nu * trace + value
+        bound = energy + entropy
+        size = abs(0.5 * self.dof * log_det) + abs(0.5 * nu * trace) + abs(normalizer)
+        gap = 0.5 * special.polygamma(1, halves).sum() - q / nu
+        alpha = (n + e.sum() / nu) / gap
+        step = alpha * psi + (psi * (e / np.diag(psi))) @ psi
+        return bound, size, self.dof + 2.0 * alpha, self.scatter + (2.0 / nu) * step
+
+
+def _climb(dof, scatter, h, warm):
+    """IW(nu, Psi) at the top of E[(dof - q - 1) / 2 log|L| - tr(L scatter) / 2 + h]."""
+    objective = _Objective(dof, scatter, h)
+    nu, psi = warm.dof, warm.scale
+    bound, size, next_nu, next_psi = objective(nu, psi)
+    least = len(scatter) - 1.0
+    rho = 1.0
+    for _ in range(MOST_STEPS):
+        moves = abs(next_nu - nu) / nu, np.max(np.abs(next_psi - psi)) / np.max(psi)
+        if max(moves) < SETTLED:
+            break
+        for _ in range(MOST_HALVINGS):
+            nu_at = nu + rho * (next_nu - nu)
+            psi_at = psi + rho * (next_psi - psi)
+            if nu_at > least:
+                try:
+                    found = objective(nu_at, psi_at)
+                except linalg.LinAlgError:
+                    found = (-np.inf,)
+                if found[0] >= bound - 1e-14 * size:
+                    break
+            rho *= 0.5
+        else:
+            break
+        nu, psi = nu_at, psi_at
+        bound, size, next_nu, next_psi = found
+        rho = min(1.0, 2.0 * rho)
+    return InverseWishart(nu, psi)

@@ -1,0 +1,137 @@
+"""The law of effects and variance components that predictions and tables read."""
+
+import numpy as np
+
+from skvi.inference.quadrature import gaussian_rule
+
+N_RULE = 1  # of gaussian_rule, for laws of log variances
+
+
+class EffectsLaw:
+    """Covariances of the effects, and laws of the variance components.
+
+    Parameters
+    ----------
+    mean : array of shape (dim,)
+        Of all effects.
+    precisions : list of ArrowPrecision or ArrowBlocks
+        Covariances are averages over these, ...
+    components : dict of str to InverseWishart
+    noise : InverseWishart or None
+    shares : list of float, optional
+        ... with these weights, ...
+    along : array of shape (dim, k), optional
+        ... and have ``along along'`` added.
+    log_sd : dict of str to array, optional
+        Sds of the logs of the standard deviations, if they are not those of the
+        components and the noise (named "noise").
+    """
+
+    def __init__(
+        self,
+        mean,
+        precisions,
+        components,
+        noise,
+        shares=(1.0,),
+        along=None,
+        log_sd=None,
+    ):
+        self.mean = mean
+        self.precisions = precisions
+        self.shares = shares
+        self.components = components
+        self.noise = noise
+        self.along = along
+        self._log_sd = log_sd
+
+    def _mean(self, read):
+        pairs = zip(self.shares, self.precisions)
+        return sum(share * read(each) for share, each in pairs)
+
+    def of_predictors(self, rows):
+        """Variances of each row's linear predictor."""
+        out = self._mean(lambda P: P.of_predictors(rows))
+        for column in () if self.along is None else self.along.T:
+            out = out + rows.dot(column) ** 2
+        return np.maximum(out, 0.0)
+
+    def inner(self, rows):
+        """Covariance of the rows' linear predictors."""
+        out = self._mean(lambda P: P.inner(rows))
+        for column in () if self.along is None else self.along.T:
+            each = rows.dot(column)
+            out = out + np.outer(each, each)
+        return out
+
+    def common_covariance(self):
+        """Covariance of the common weights."""
+        out = self._mean(lambda P: P.common_covariance())
+        if self.along is not None:
+            along = self.along[: len(out)]
+            out = out + along @ along.T
+        return out
+
+    def effect_variances(self, factor, at):
+        """Variances of a factor's effects, (levels, effects)."""
+        out = self._mean(lambda P: np.diagonal(P.blocks(factor), axis1=-2, axis2=-1))
+        if self.along is not None:
+            out = out + np.sum(self.along[at] ** 2, axis=-1)
+        return out
+
+    def log_sd(self, name):
+        """Sds of the logs of a component's standard deviations."""
+        if self._log_sd is not None:
+            return self._log_sd[name]
+        law = self.noise if name == "noise" else self.components[name]
+        return np.full(law.dim, 0.5 * np.sqrt(law.spread))
+
+    def of_new_levels(self, rows):
+        """(mean, variance) of what levels that were not seen add to each variance.
+
+        ``rows`` has ``new``: for each component the coefficients of new levels'
+        effects, zero where the level is known.
+        """
+        mean = variance = np.zeros(len(rows.X))
+        for name, term in rows.new.items():
+            law = self.components[name]
+            square = np.einsum("na,ab,nb->n", term, law.scale, term)
+            each, spread = _log_normal_moments(square, law)
+            mean, variance = mean + each, variance + spread
+        return mean, variance
+
+    def of_noise(self):
+        """(mean, variance) of the noise variance, by its log-normal law."""
+        return _log_normal_moments(self.noise.scale[0, 0], self.noise)
+
+    def shared(self, rows):
+        """Expected covariance of rows that meet the same new levels, (n, n)."""
+        out = np.zeros((len(rows.X), len(rows.X)))
+        for name, term in rows.new.items():
+            law, ids = self.components[name], rows.new_ids[name]
+            ratio = np.exp(law.log_variances - np.log(np.diag(law.scale)))
+            center = law.scale * np.exp(0.5 * law.spread) * ratio[0]
+            same = (ids[:, None] == ids) & (ids >= 0)
+            out += same * (term @ center @ term.T)
+        return out
+
+
+def _log_normal_moments(scale, law):
+    """Moments of an inverse gamma variable by the log-normal of the same log moments.
+
+    Its own may be infinite where groups are few.
+    """
+    ratio = law.log_variances[0] - np.log(law.scale[0, 0])
+    spread = law.spread
+    mean = scale * np.exp(ratio + 0.5 * spread)
+    return mean, mean**2 * np.expm1(spread)
+
+
+def variance_nodes(mean, variance):
+    """Nodes (n, k) and weights of log-normal laws with these moments."""
+    nodes, weights = gaussian_rule(N_RULE)
+    safe = np.where(mean > 0.0, mean, 1.0)
+    spread = np.log1p(variance / safe**2)
+    logs = np.log(safe) - 0.5 * spread
+    at = np.exp(logs[:, None] + np.sqrt(spread)[:, None] * nodes)
+    return at * (mean > 0.0)[:, None], weights
