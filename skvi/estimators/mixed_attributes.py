@@ -19,13 +19,16 @@ class MixedAttributes:
         Of all rows.
     extra : dict
         Attributes that the posterior has no say in.
+    classes : bool
+        Whether the model is one of classes.
     """
 
-    def __init__(self, model, frame, units, slopes, weight, extra):
+    def __init__(self, model, frame, units, slopes, weight, extra, classes):
         self.model = model
         self.frame = frame
         self.units = units
         self.extra = extra
+        self.classes = classes
         self.log_units = -weight * np.log(units.scale) if units.location else 0.0
         self.effect_scale = {
             name: units.scale / np.append(1.0, scale) for name, scale in slopes.items()
@@ -49,10 +52,12 @@ class MixedAttributes:
         terms["log_prior"] -= volume
         terms["entropy"] += volume
         out = {
-            "coef_": coef,
-            "coef_std_": np.sqrt(np.diag(common))[: len(coef)] * scale,
-            "intercept_": float(intercept),
-            "intercept_std_": float(units.scale * np.sqrt(max(variance, 0.0))),
+            "coef_": self._outputs(coef),
+            "coef_std_": self._outputs(np.sqrt(np.diag(common))[: len(coef)] * scale),
+            "intercept_": self._outputs(float(intercept)),
+            "intercept_std_": self._outputs(
+                float(units.scale * np.sqrt(max(variance, 0.0)))
+            ),
             "covariances_": self._covariances(q),
             "posterior_": outward,
             "elbo_": float(sum(terms.values())),
@@ -74,6 +79,10 @@ class MixedAttributes:
             noise = outward["noise_variance"]
             out["noise_variance_"] = float(noise.mean)
         return out
+
+    def _outputs(self, value):
+        """As scikit-learn has it: with an axis of outputs for classes."""
+        return np.asarray(value)[None] if self.classes else value
 
     def _covariances(self, q):
         return {

@@ -4,6 +4,7 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
@@ -29,7 +30,11 @@ from skvi.estimators.grouping import (
 from skvi.estimators.linear_summary import LinearSummaryMixin
 from skvi.estimators.mixed_attributes import MixedAttributes
 from skvi.estimators.priors import positive_precisions
-from skvi.estimators.variance_priors import variance_prior
+from skvi.estimators.variance_priors import (
+    EFFECTS_DEFAULT,
+    NOISE_DEFAULT,
+    variance_prior,
+)
 from skvi.inference.blocks import blas_threads
 from skvi.linalg import ArrowLayout, GroupedRows
 from skvi.models.glm import ColumnTotals
@@ -181,7 +186,13 @@ class MixedEffectsModel(LinearSummaryMixin, VariationalEstimator):
         if noise_prior is not None:
             extra["noise_sd_prior_"] = noise_prior
         of_fit = MixedAttributes(
-            model, frame, units, factors.slope_scales(frame), weight.sum(), extra
+            model,
+            frame,
+            units,
+            factors.slope_scales(frame),
+            weight.sum(),
+            extra,
+            is_classifier(self),
         )
 
         def law_of(q):
@@ -269,6 +280,7 @@ class MixedEffectsModel(LinearSummaryMixin, VariationalEstimator):
         resolved = {
             name: variance_prior(
                 self._sd_prior(name, factors.names),
+                EFFECTS_DEFAULT,
                 n_effects,
                 self.correlation_concentration,
                 "sd_prior",
@@ -277,7 +289,9 @@ class MixedEffectsModel(LinearSummaryMixin, VariationalEstimator):
         }
         noise, spec = None, None
         if self._has_noise:
-            noise, spec = variance_prior(self.noise_sd_prior, 1, 1.0, "noise_sd_prior")
+            noise, spec = variance_prior(
+                self.noise_sd_prior, NOISE_DEFAULT, 1, 1.0, "noise_sd_prior"
+            )
         kind = GaussianRows if self._has_noise else SitedRows
         model = kind(
             self._likelihood(),

@@ -89,7 +89,9 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
         own.
 
     noise_sd_prior : tuple, default=None
-        The same for the standard deviation of Gaussian noise, with one scale.
+        The same for the standard deviation of Gaussian noise, with one scale. None is
+        ``("inverse_wishart", 0.1, 1.0)``, which keeps it from zero where rows are
+        fitted exactly.
 
     weight_precision : float or array-like of shape (n_features,), default=None
         Prior precision of the standardised columns' weights, in ``y_scale_``; None
@@ -271,7 +273,7 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
     >>> new = pd.DataFrame({"day": [2.0, 2.0], "subject": [3, 99]})
     >>> mean, std = model.predict(new, return_std=True)
     >>> std.round(1)  # a subject that was seen, and one that was not
-    array([0.6, 2.5])
+    array([0.5, 1.8])
     """
 
     _parameter_constraints = {
@@ -393,13 +395,11 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
         y = np.asarray(y, dtype=np.float64)
         if self.family == "gaussian":
             return rows, y
-        bad = (y < 0.0) | (y != np.floor(y))
-        if bad.any():
-            row = int(np.argmax(bad))
+        if y.size and y.min() < 0.0:
+            row = int(np.argmin(y))
             raise ValueError(
                 f"y must hold counts for family={self.family!r}, got {y[row]} at row "
-                f"{row}: give whole numbers that are not negative, or use "
-                "family='gaussian'."
+                f"{row}: negative values are none. Use family='gaussian' for them."
             )
         if self.family == "binomial":
             self._check_trials(y, rows)
@@ -407,13 +407,15 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
 
     def _check_trials(self, y, rows):
         trials = self._trials(rows)
-        broken = trials != np.floor(trials)
-        if broken.any():
-            row = int(np.argmax(broken))
-            raise ValueError(
-                f"trials must name a column of whole numbers, got {trials[row]} at row "
-                f"{row}."
-            )
+        for name, values in (("trials", trials), ("y", y)):
+            broken = values != np.floor(values)
+            if broken.any():
+                row = int(np.argmax(broken))
+                raise ValueError(
+                    f"{name} must hold whole numbers for family='binomial', got "
+                    f"{values[row]} at row {row}: y counts successes, and trials names "
+                    "the column with the number of trials."
+                )
         if np.any(y > trials):
             row = int(np.argmax(y > trials))
             raise ValueError(

@@ -4,27 +4,31 @@ import numpy as np
 
 from skvi.models.mixed import ConjugatePrior, ScalePrior
 
-DEFAULT = ("half_t", 1.0, 3.0)
+EFFECTS_DEFAULT = ("half_t", 1.0, 3.0)
+# Vanishing at zero: rows that are fitted exactly would else have no noise at all.
+NOISE_DEFAULT = ("inverse_wishart", 0.1, 1.0)
 KINDS = (
     "('half_normal', scale), ('half_t', scale, dof), ('half_cauchy', scale) or "
     "('inverse_wishart', scale, dof)"
 )
 
 
-def variance_prior(spec, n_effects, concentration, name):
+def variance_prior(spec, default, n_effects, concentration, name):
     """(prior, resolved spec) of one covariance matrix.
 
     Parameters
     ----------
     spec : tuple or None
         As the parameter `sd_prior` describes.
+    default : tuple
+        What None stands for.
     n_effects : int
     concentration : float
         Of the LKJ law.
     name : str
         Of the parameter, for errors.
     """
-    spec = DEFAULT if spec is None else spec
+    spec = default if spec is None else spec
     if not isinstance(spec, tuple | list) or not spec or not isinstance(spec[0], str):
         raise ValueError(f"{name}={spec!r} must be None, {KINDS}.")
     kind, *numbers = spec

@@ -56,6 +56,7 @@ from skvi.inference.drivers import Damped
 from skvi.models.base import Model, Statistics
 from skvi.models.mixed.posterior import MixedPosterior, block_sums
 
+LARGEST_WEIGHT = 1e12  # of a row, in standard units
 MOST_COORDINATES = 1 << 18  # of sites that are extrapolated
 MOST_PASSES = 50  # of the rows, until sites have settled
 SETTLED = 1e-9  # posterior sds
@@ -282,6 +283,12 @@ class GaussianRows(MixedModel):
 
     def posterior(self, values, components, noise):
         weight = noise.mean_precision[0, 0]
+        if weight > LARGEST_WEIGHT:
+            raise np.linalg.LinAlgError(
+                "The noise variance falls to zero: rows are fitted exactly, and the "
+                "prior of the noise does not keep it up. Give noise_sd_prior="
+                "('inverse_wishart', scale, dof), or weight_precision a larger value."
+            )
         gaussian = self.family.gaussian(
             weight * values["gram"],
             weight * values["linear"],
