@@ -5,7 +5,7 @@ from html import escape
 import numpy as np
 from scipy import special
 
-N_DRAWS = 4096  # of correlations
+N_NODES = 40  # of correlations
 LONGEST = 60  # rows of a table that are printed
 
 
@@ -162,9 +162,16 @@ class VarianceComponents(_Table):
         ends = np.exp([log_mean - reach, log_mean + reach])
         self._add(name, mean, sd, *ends, log_mean, log_sd)
 
-    def add_correlation(self, name, draws):
-        lower, upper = np.quantile(draws, [0.025, 0.975])
-        self._add(name, draws.mean(), draws.std(), lower, upper, np.nan, np.nan)
+    def add_correlation(self, name, angle_mean, angle_sd):
+        """A correlation, by the Gaussian law of its inverse hyperbolic tangent."""
+        nodes, weights = special.roots_hermitenorm(N_NODES)
+        values = np.tanh(angle_mean + angle_sd * nodes)
+        weights = weights / weights.sum()
+        mean = weights @ values
+        sd = np.sqrt(weights @ (values - mean) ** 2)
+        reach = special.ndtri(0.975) * angle_sd
+        ends = np.tanh([angle_mean - reach, angle_mean + reach])
+        self._add(name, mean, sd, *ends, np.nan, np.nan)
 
     def _add(self, name, *numbers):
         self.names.append(name)
@@ -180,10 +187,3 @@ class VarianceComponents(_Table):
         head = ["component", "mean", "sd", "lower", "upper"]
         rows = [[name, *row[:4]] for name, row in zip(self.names, self._rows)]
         return head, rows
-
-
-def correlations(law, rng):
-    """Draws of the correlation matrix of an inverse Wishart, (n, q, q)."""
-    draws = law.sample(N_DRAWS, rng)
-    sd = np.sqrt(np.diagonal(draws, axis1=-2, axis2=-1))
-    return draws / (sd[:, :, None] * sd[:, None, :])

@@ -16,7 +16,6 @@ from skvi.estimators.effects_tables import (
     EffectsTable,
     RandomEffects,
     VarianceComponents,
-    correlations,
 )
 from skvi.estimators.grouping import (
     codes_of,
@@ -373,21 +372,19 @@ class MixedEffectsModel(LinearSummaryMixin, VariationalEstimator):
         law, factors = self._fitted_law, self._fitted_factors
         table = VarianceComponents()
         for name, slope_names in zip(factors.names, factors.slope_names):
-            component = law.components[name]
             effects = ["intercept", *slope_names]
-            means = 0.5 * component.log_variances
-            means = means + np.log(self._fitted_effect_scale[name])
-            for effect, mean, sd in zip(effects, means, law.log_sd(name)):
+            moments = law.moments(name)
+            means = moments.log_mean + np.log(self._fitted_effect_scale[name])
+            for effect, mean, sd in zip(effects, means, moments.log_sd):
                 table.add_sd(f"sd({name}: {effect})", mean, sd)
-            if len(effects) > 1:
-                draws = correlations(component, np.random.default_rng(0))
-            for a in range(len(effects)):
-                for b in range(a + 1, len(effects)):
-                    title = f"corr({name}: {effects[a]}, {effects[b]})"
-                    table.add_correlation(title, draws[:, a, b])
+            pairs = zip(*np.triu_indices(len(effects), 1))
+            for (a, b), mean, sd in zip(pairs, moments.angle_mean, moments.angle_sd):
+                title = f"corr({name}: {effects[a]}, {effects[b]})"
+                table.add_correlation(title, mean, sd)
         if law.noise is not None:
-            mean = 0.5 * law.noise.log_variances[0] + np.log(self._fitted_units.scale)
-            table.add_sd("sd(noise)", mean, law.log_sd("noise")[0])
+            moments = law.moments("noise")
+            mean = moments.log_mean[0] + np.log(self._fitted_units.scale)
+            table.add_sd("sd(noise)", mean, moments.log_sd[0])
         return table
 
     def _laws(self, rows, level=1.0, noise=False):

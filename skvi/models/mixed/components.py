@@ -107,7 +107,7 @@ class VariancePrior(ABC):
     """Prior of a covariance matrix (q, q)."""
 
     @abstractmethod
-    def absorb(self, count, scatter, warm=None, tilt=None):
+    def absorb(self, count, scatter, warm=None):
         """The best q(S) given the levels and the sum of their squares.
 
         Parameters
@@ -118,9 +118,6 @@ class VariancePrior(ABC):
             U.
         warm : InverseWishart, optional
             Where to start from.
-        tilt : array of shape (q,), optional
-            Coefficients of log s_k that are added to the log joint: the response to
-            them is the covariance of log s_k with all else.
         """
 
     @abstractmethod
@@ -149,12 +146,8 @@ class ConjugatePrior(VariancePrior):
         self.law = InverseWishart(dof, scale)
         self.dim = self.law.dim
 
-    def absorb(self, count, scatter, warm=None, tilt=None):
-        dof, scale = self.law.dof + count, self.law.scale + scatter
-        q = InverseWishart(dof, scale)
-        if tilt is None:
-            return q
-        return _climb(dof, scale, lambda x, k: (0.5 * tilt[k] * x, 0.5 * tilt[k]), q)
+    def absorb(self, count, scatter, warm=None):
+        return InverseWishart(self.law.dof + count, self.law.scale + scatter)
 
     def expected_log_density(self, q):
         return self.law.expected_log_density(q)
@@ -199,14 +192,12 @@ class ScalePrior(VariancePrior):
         slope = -half / (1.0 + 1.0 / np.maximum(ratio, 1e-300))
         return -half * np.logaddexp(0.0, np.log(np.maximum(ratio, 1e-300))), slope
 
-    def absorb(self, count, scatter, warm=None, tilt=None):
+    def absorb(self, count, scatter, warm=None):
         eta, q = self.concentration, self.dim
-        tilt = np.zeros(q) if tilt is None else 0.5 * tilt
 
         def h(x, k):
             value, slope = self._parts(x, k)
-            extra = self.slope + tilt[k]
-            return value + extra * x, slope + extra
+            return value + self.slope * x, slope + self.slope
 
         dof = count - 2.0 * (eta - 1.0) - (q + 1.0)
         if warm is None:

@@ -1,10 +1,30 @@
 """The law of effects and variance components that predictions and tables read."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from skvi.inference.quadrature import gaussian_rule
 
+N_DRAWS = 4096  # of correlations
 N_RULE = 1  # of gaussian_rule, for laws of log variances
+
+
+class Moments(NamedTuple):
+    """Of a covariance matrix.
+
+    Attributes
+    ----------
+    log_mean, log_sd : arrays of shape (q,)
+        Of the logs of standard deviations.
+    angle_mean, angle_sd : arrays of shape (q (q - 1) / 2,)
+        Of the inverse hyperbolic tangents of correlations, those of the upper triangle.
+    """
+
+    log_mean: np.ndarray
+    log_sd: np.ndarray
+    angle_mean: np.ndarray
+    angle_sd: np.ndarray
 
 
 class EffectsLaw:
@@ -22,9 +42,8 @@ class EffectsLaw:
         ... with these weights, ...
     along : array of shape (dim, k), optional
         ... and have ``along along'`` added.
-    log_sd : dict of str to array, optional
-        Sds of the logs of the standard deviations, if they are not those of the
-        components and the noise (named "noise").
+    moments : dict of str to Moments, optional
+        Of components and noise (named "noise"), if they are not those of their laws.
     """
 
     def __init__(
@@ -35,7 +54,7 @@ class EffectsLaw:
         noise,
         shares=(1.0,),
         along=None,
-        log_sd=None,
+        moments=None,
     ):
         self.mean = mean
         self.precisions = precisions
@@ -43,7 +62,7 @@ class EffectsLaw:
         self.components = components
         self.noise = noise
         self.along = along
-        self._log_sd = log_sd
+        self._moments = moments
 
     def _mean(self, read):
         pairs = zip(self.shares, self.precisions)
@@ -79,12 +98,21 @@ class EffectsLaw:
             out = out + np.sum(self.along[at] ** 2, axis=-1)
         return out
 
-    def log_sd(self, name):
-        """Sds of the logs of a component's standard deviations."""
-        if self._log_sd is not None:
-            return self._log_sd[name]
+    def moments(self, name):
+        """Moments of a component, or of the noise."""
+        if self._moments is not None:
+            return self._moments[name]
         law = self.noise if name == "noise" else self.components[name]
-        return np.full(law.dim, 0.5 * np.sqrt(law.spread))
+        sd = np.full(law.dim, 0.5 * np.sqrt(law.spread))
+        if law.dim == 1:
+            return Moments(0.5 * law.log_variances, sd, np.zeros(0), np.zeros(0))
+        draws = law.sample(N_DRAWS, np.random.default_rng(0))
+        roots = np.sqrt(np.diagonal(draws, axis1=-2, axis2=-1))
+        R = draws / (roots[:, :, None] * roots[:, None, :])
+        angles = np.arctanh(R[:, *np.triu_indices(law.dim, 1)])
+        return Moments(
+            0.5 * law.log_variances, sd, angles.mean(axis=0), angles.std(axis=0)
+        )
 
     def of_new_levels(self, rows):
         """(mean, variance) of what levels that were not seen add to each variance.

@@ -314,7 +314,7 @@ class GaussianRows(MixedModel):
             inside -= np.sum(each * block_sum)
         return inside / weight
 
-    def effects(self, block, precisions, warm, family=None):
+    def effects(self, block, precisions, warm, family=None, settled=None):
         """q(theta) at known precisions of components and noise."""
         *precisions, weight = precisions
         gram, linear = (weight[0, 0] * part for part in self.normal(block))
@@ -416,7 +416,7 @@ class SitedRows(MixedModel):
             values = {"linear": linear, "gram": warm.sites["gram"].at(gram)}
         return self.posterior(values, components)
 
-    def effects(self, block, precisions, warm, family=None):
+    def effects(self, block, precisions, warm, family=None, settled=SETTLED):
         """q(theta), its sites settled, at known precisions of components."""
         gaussian = warm
         for _ in range(MOST_PASSES):
@@ -426,7 +426,7 @@ class SitedRows(MixedModel):
             gaussian = (family or self.family).gaussian(
                 gram, linear, self.ridge, precisions
             )
-            if before.distance(gaussian) < SETTLED:
+            if before.distance(gaussian) < settled:
                 break
         return gaussian
 

@@ -1,53 +1,57 @@
-r"""Covariances beyond those of q: linear response, and averages over components.
+r"""Posteriors of variance components beyond q's, and effects averaged over them.
 
 q holds effects and variance components independent of each other. The covariances that
 this loses are the derivatives of q's means in tilts of the log joint (Giordano,
 Broderick & Jordan 2018, eq. 9). All coupling goes through few numbers: lambda, the
 elements of every ``E S_f^-1`` and of ``E 1/sigma^2``, and s, the expected squares that
-go with them in the log joint, ``-lambda's / 2``. With
+go with them in the log joint, ``-lambda's / 2``. Let theta be unconstrained coordinates
+of the S_f and of sigma (``coordinates``). With
 
 .. math::
 
-    K = -2\, \frac{ds}{d\lambda}, \quad M = \frac{dm}{d\lambda} \qquad
-        &\text{(effects at their optimum for each } \lambda \text{)}, \\
-    V = -2\, \frac{d\lambda}{ds}, \quad c = \frac{d\lambda}{dt}, \quad
-    v = \frac{d\, E g}{dt} \qquad
-        &\text{(components at theirs, t a tilt of their log sds g)},
+    K = -2\, \frac{ds}{d\lambda} \;
+        \text{(effects at their optimum for each } \lambda \text{)}, \quad
+    V = -2\, \frac{d\lambda}{ds} \; \text{(components at theirs)},
 
-the corrected covariances are, with ``A = (I - V K / 4)^-1``,
+and ``c = Cov_q(lambda, theta), v = Cov_q(theta)`` the corrected covariance is
 
 .. math::
 
-    \mathrm{Cov}(g) = v + \tfrac14 c^T K A c, \quad
-    \mathrm{Cov}(\lambda) = A V, \quad \mathrm{Cov}(\lambda, g) = A c, \quad
-    \mathrm{Cov}(\theta) = \mathrm{Cov}(\theta \mid \lambda)
-        + M\, \mathrm{Cov}(\lambda)\, M^T.
+    \mathrm{Cov}(\theta) = v + \tfrac14 c^T K (I - \tfrac14 V K)^{-1} c.
 
 The derivatives are central differences of the converged updates, so that a likelihood's
 sites respond, too, and crossed factors cost no more code than one: twice as many solves
 as there are lambdas.
 
-Linear response knows no more than the first two moments at q's own mean, while log sds
-are skewed where groups are few. So the bound of ``log p(y | g)``, plus the log prior,
-is looked at along the principal axes of Cov(g), at few Gauss-Hermite nodes each (as
-Rue, Martino & Chopin 2009 do, section 6.5): nodes are weighted anew by it, and give the
-mean and variance of g along the axis, and what the law of total covariance asks for,
-the averages over g of ``m(g)`` and ``Cov(theta | g)`` and the covariance of m(g). What
-lambda moves by besides g (correlations) enters by linear response.
+Linear response knows no more than the curvature at q's own mean, while components are
+skewed where groups are few or a variance is near zero. So the bound of ``log p(y |
+theta)``, plus the log prior, is explored along the principal axes of Cov(theta), to
+both sides until it has fallen by ``DEEP`` nats (as Rue, Martino & Chopin 2009, section
+6.5, explore theta). Its averages along an axis correct those of the middle, f(0), ::
+
+    E f = f(0) + sum over axes (E_axis f - f(0)),
+
+for whatever is a function of theta: log sds and correlations, the effects' means m and
+conditional covariances; the law of total covariance adds the covariance of m.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
+from scipy import linalg
 
+from skvi.distributions import Gaussian
 from skvi.models.mixed.families import Structured
-from skvi.models.mixed.law import EffectsLaw
+from skvi.models.mixed.law import EffectsLaw, Moments
 
-N_NODES = 5  # along an axis
-N_NODES_OF_MANY, MANY = 3, 500  # where a solve has a dense matrix of that order
 STEP = 1e-3  # relative, of differences in lambda and in s
-TILT = 1e-2
+N_DRAWS = 4096  # of covariance matrices, for moments of their coordinates
+DEEP = 7.0  # nats
+SPACING = 0.5  # of nodes z = sinh(k spacing), in sds of an axis
+SPACING_OF_MANY, MANY = 0.8, 500  # where a solve has a dense matrix of that order
+MOST_NODES = 24  # to one side
+SETTLED = 1e-4  # posterior sds of the effects at a node
+LEAST_SHARE = 1e-5  # of a node that is kept
 NO_RESPONSE = (
     "posterior_covariance='linear_response' is not defined where the ELBO has no "
     "strict maximum: raise max_iter, or give sd_prior a smaller scale."
@@ -57,30 +61,44 @@ NO_RESPONSE = (
 def linear_response(model, block, q):
     """The corrected EffectsLaw of a fit."""
     problem = _Problem(model, block, q)
-    n = len(problem.elements)
-    if n == 0:  # no variance components
-        gaussian = problem.effects([], Structured)
+    if not problem.elements:  # no variance components
+        gaussian = model.effects(block, [], q.gaussian, Structured)
         return EffectsLaw(gaussian.mean, [gaussian.precision], {}, None)
-    K, M = problem.of_effects()
-    V, c, v = problem.of_components()
-    coupled = np.eye(n) - 0.25 * V @ K
-    if np.max(np.abs(np.linalg.eigvals(0.25 * V @ K))) >= 1.0:
+    K, V = problem.of_effects(), problem.of_components()
+    product = 0.25 * V @ K
+    if np.max(np.abs(np.linalg.eigvals(product))) >= 1.0:
         raise ValueError(NO_RESPONSE)
-    joint = np.linalg.solve(coupled, np.hstack([V, c]))
-    of_lambda, cross = joint[:, :n], joint[:, n:]
-    of_logs = v + 0.25 * c.T @ K @ cross
-    of_logs = 0.5 * (of_logs + of_logs.T)
-    values, axes = np.linalg.eigh(of_logs)
+    middle, v, c = problem.moments()
+    cov = v + 0.25 * c.T @ K @ np.linalg.solve(np.eye(len(K)) - product, c)
+    values, axes = np.linalg.eigh(0.5 * (cov + cov.T))
     if values[0] <= 0.0:
         raise ValueError(NO_RESPONSE)
-    rest = of_lambda - cross @ np.linalg.solve(of_logs, cross.T)
-    values_of_rest, vectors = np.linalg.eigh(0.5 * (rest + rest.T))
-    along = M @ (vectors * np.sqrt(np.maximum(values_of_rest, 0.0)))
-    return problem.law(axes * np.sqrt(values), along)
+    return _Average(problem, middle, axes * np.sqrt(values)).law()
+
+
+def coordinates(S):
+    """Unconstrained coordinates of covariance matrices (..., q, q).
+
+    The log diagonal of the Cholesky factor, and its rows divided by their diagonal
+    elements, which are free of scale.
+    """
+    L = np.linalg.cholesky(S)
+    diagonal = np.diagonal(L, axis1=-2, axis2=-1)
+    below = (L / diagonal[..., None])[..., *np.tril_indices(S.shape[-1], -1)]
+    return np.concatenate([np.log(diagonal), below], axis=-1)
+
+
+def covariance_at(theta, q):
+    """(S, log of the volume of S by theta), the inverse of ``coordinates``."""
+    L = np.eye(q)
+    L[np.tril_indices(q, -1)] = theta[q:]
+    L *= np.exp(theta[:q])[:, None]
+    # dS/dL has L_kk^(q - k), once more for its log, and a row's others each L_kk.
+    return L @ L.T, (q + 1.0) * theta[:q].sum()
 
 
 class _Problem:
-    """The updates as functions of lambda, s and tilts."""
+    """The updates as functions of lambda and s, and the density of theta."""
 
     def __init__(self, model, block, q):
         self.model = model
@@ -102,14 +120,10 @@ class _Problem:
             for b in range(a, law.dim)
         ]
 
-    def _sums(self, squares):
-        """s: every element counts as often as it stands in the matrix."""
-        return np.array(
-            [(1.0 + (a != b)) * squares[f][a, b] for f, a, b in self.elements]
-        )
+    def effects(self, precisions):
+        return self.model.effects(self.block, precisions, self.q.gaussian)
 
-    def _lambdas(self, matrices):
-        return np.array([matrices[f][a, b] for f, a, b in self.elements])
+    # -- linear response ---------------------------------------------------------------
 
     def _steps(self, matrices):
         """Yield (matrices moved up, moved down, step) for each element."""
@@ -126,129 +140,163 @@ class _Problem:
             yield *pair, step
 
     def of_effects(self):
-        """(K, M)."""
-        K, M = [], []
+        """K."""
+        K = []
         for up, down, step in self._steps(self.precisions):
             ends = []
             for precisions in (up, down):
                 gaussian = self.effects(precisions)
                 squares = self.model.squares(self.block, gaussian, precisions)
-                ends.append((self._sums(squares), gaussian.mean))
-            K.append(-(ends[0][0] - ends[1][0]) / step)
-            M.append(0.5 * (ends[0][1] - ends[1][1]) / step)
-        n = len(self.elements)
-        K = np.reshape(K, (n, n))
-        return 0.5 * (K + K.T), np.reshape(M, (n, self.model.layout.dim)).T
-
-    def effects(self, precisions, family=None):
-        return self.model.effects(self.block, precisions, self.q.gaussian, family)
+                # An element counts as often as it stands in the matrix.
+                ends.append(
+                    np.array(
+                        [
+                            (1.0 + (a != b)) * squares[f][a, b]
+                            for f, a, b in self.elements
+                        ]
+                    )
+                )
+            K.append(-(ends[0] - ends[1]) / step)
+        return 0.5 * (np.array(K) + np.transpose(K))
 
     def of_components(self):
-        """(V, c, v)."""
-        n = len(self.elements)
-        V, c, v = np.zeros((n, n)), [], []
+        """V."""
+        n, names = len(self.elements), list(self.laws)
+        V = np.zeros((n, n))
         for k, (up, down, step) in enumerate(self._steps(self.squares)):
             f, a, b = self.elements[k]
-            moved = [self._absorb(f, squares[f]) for squares in (up, down)]
-            change = self._change(f, *moved) / (2.0 * step * (1.0 + (a != b)))
-            V[:, k] = -2.0 * change
-        for f, law in enumerate(self.laws.values()):
-            for k in range(law.dim):
-                tilt = np.zeros(law.dim)
-                tilt[k] = TILT
-                ends = [self._absorb(f, self.squares[f], t) for t in (tilt, -tilt)]
-                c.append(self._change(f, *ends) / (2.0 * TILT))
-                each = np.zeros(sum(other.dim for other in self.laws.values()))
-                start = sum(other.dim for other in list(self.laws.values())[:f])
-                logs = 0.5 * (ends[0].log_variances - ends[1].log_variances)
-                each[start : start + law.dim] = logs / (2.0 * TILT)
-                v.append(each)
-        d = len(c)
-        return 0.5 * (V + V.T), np.reshape(c, (d, n)).T, np.reshape(v, (d, d))
-
-    def _absorb(self, f, square, tilt=None):
-        name = list(self.laws)[f]
-        prior, law = self.priors[name], self.laws[name]
-        return prior.absorb(self.counts[f], square, law, tilt)
-
-    def _change(self, f, up, down):
-        """Of all lambdas, when component f goes from down to up."""
-        out = np.zeros(len(self.elements))
-        gap = up.mean_precision - down.mean_precision
-        for k, (g, a, b) in enumerate(self.elements):
-            if g == f:
-                out[k] = gap[a, b]
-        return out
-
-    def law(self, root, along):
-        """The averages over the log sds, whose axes are the columns of ``root``."""
-        d = len(root)
-        nodes, weights = special.roots_hermitenorm(
-            N_NODES if self.model.layout.n_root <= MANY else N_NODES_OF_MANY
-        )
-        middle = len(nodes) // 2
-        start = self._point(np.zeros(d))
-        moments, columns = np.empty((d, 2)), [along]
-        means, precisions, shares = start.mean.copy(), [start.precision], [1.0]
-        for axis in range(d):
-            points = [
-                start if k == middle else self._point(node * root[:, axis])
-                for k, node in enumerate(nodes)
+            prior, law = self.priors[names[f]], self.laws[names[f]]
+            ends = [
+                prior.absorb(self.counts[f], squares[f], law).mean_precision
+                for squares in (up, down)
             ]
-            logs = np.array([point.log_density for point in points])
-            share = weights * np.exp(logs - logs.max() + 0.5 * nodes**2)
-            share = share / share.sum()
-            mean = share @ nodes
-            moments[axis] = mean, share @ (nodes - mean) ** 2
-            stack = np.stack([point.mean for point in points])
-            average = share @ stack
-            means += average - start.mean
-            columns.append((stack - average).T * np.sqrt(share))
-            shares[0] += share[middle] - 1.0
-            for k, point in enumerate(points):
-                if k != middle:
-                    precisions.append(point.precision)
-                    shares.append(share[k])
-        shift = root @ moments[:, 0]
-        sds = np.sqrt((root**2) @ moments[:, 1])
-        components, log_sd, at = {}, {}, 0
-        for name, law in self.laws.items():
-            some = slice(at, at + law.dim)
-            log_sd[name] = sds[some]
-            spread = 4.0 * np.mean(sds[some] ** 2)
-            components[name] = law.with_spread(spread).rescaled(np.exp(shift[some]))
-            at += law.dim
-        noise = components.pop("noise", None) if self.q.noise is not None else None
-        return EffectsLaw(
-            means,
-            precisions,
-            components,
-            noise,
-            shares,
-            np.concatenate(columns, axis=1),
-            log_sd,
-        )
+            change = (ends[0] - ends[1]) / (step * (1.0 + (a != b)))
+            for row, (g, i, j) in enumerate(self.elements):
+                if g == f:
+                    V[row, k] = -change[i, j]
+        return 0.5 * (V + V.T)
 
-    def _point(self, shift):
-        """Effects, and the log density of the log sds, that far from their means."""
-        precisions, prior = [], 0.0
-        at = 0
+    def moments(self):
+        """(E theta, its covariance, that with lambda) under q."""
+        rng, middle, v, c = np.random.default_rng(0), [], [], []
+        for law in self.laws.values():
+            if law.dim == 1:
+                middle.append(0.5 * law.log_variances)
+                v.append(np.array([[0.25 * law.spread]]))
+                c.append(np.array([[-1.0 / law.scale[0, 0]]]))
+                continue
+            draws = law.sample(N_DRAWS, rng)
+            theta = coordinates(draws)
+            at = np.triu_indices(law.dim)
+            precision = np.linalg.inv(draws)[:, *at]
+            both = np.cov(np.hstack([precision, theta]).T)
+            n = precision.shape[1]
+            middle.append(theta.mean(axis=0))
+            v.append(both[n:, n:])
+            c.append(both[:n, n:])
+        return np.concatenate(middle), linalg.block_diag(*v), linalg.block_diag(*c)
+
+    # -- the density of theta ----------------------------------------------------------
+
+    def point(self, theta, near):
+        """Effects, functions of theta and its log density there."""
+        precisions, functions, density, at = [], [], 0.0, 0
         for name, law in self.laws.items():
-            log_sd = 0.5 * law.log_variances + shift[at : at + law.dim]
-            ratio = np.exp(log_sd) / np.sqrt(np.diag(law.scale))
-            S = law.scale * np.outer(ratio, ratio)
+            n = law.dim * (law.dim + 1) // 2
+            S, volume = covariance_at(theta[at : at + n], law.dim)
             precisions.append(np.linalg.inv(S))
-            # At known correlations dS is the product of its sds' powers q + 1.
-            prior += self.priors[name].log_density(S[None])[0]
-            prior += (law.dim + 1.0) * log_sd.sum()
-            at += law.dim
-        gaussian = self.effects(precisions, Structured)
+            density += self.priors[name].log_density(S[None])[0] + volume
+            sd = np.sqrt(np.diag(S))
+            R = (S / np.outer(sd, sd))[np.triu_indices(law.dim, 1)]
+            functions.extend(
+                [np.log(sd), np.arctanh(np.clip(R, -1 + 1e-15, 1 - 1e-15))]
+            )
+            at += n
+        gaussian = self.model.effects(self.block, precisions, near, Structured, SETTLED)
         squares = self.model.squares(self.block, gaussian, precisions)
-        bound = self.model.evidence(self.block, gaussian, squares, precisions)
-        return _Point(gaussian.mean, gaussian.precision, prior + bound)
+        density += self.model.evidence(self.block, gaussian, squares, precisions)
+        return _Point(gaussian, np.concatenate(functions), density)
 
 
 class _Point(NamedTuple):
-    mean: np.ndarray
-    precision: object
+    gaussian: Gaussian
+    functions: np.ndarray
     log_density: float
+
+
+class _Average:
+    """Averages over theta, explored along the columns of ``axes``."""
+
+    def __init__(self, problem, middle, axes):
+        self.problem = problem
+        self.middle = middle
+        self.axes = axes
+        many = problem.model.layout.n_root > MANY
+        self.spacing = SPACING_OF_MANY if many else SPACING
+
+    def _explored(self, axis, start):
+        """(weights, points) along an axis; the first is the middle."""
+        points, weights = [start], [1.0]
+        highest = start.log_density
+        for sign in (1.0, -1.0):
+            near = start.gaussian
+            for k in range(1, MOST_NODES + 1):
+                t = sign * k * self.spacing
+                theta = self.middle + np.sinh(t) * self.axes[:, axis]
+                try:
+                    with np.errstate(all="ignore"):
+                        point = self.problem.point(theta, near)
+                except np.linalg.LinAlgError:
+                    break
+                if not np.isfinite(point.log_density):
+                    break
+                highest = max(highest, point.log_density)
+                points.append(point)
+                near = point.gaussian
+                weights.append(np.cosh(t))
+                if point.log_density < highest - DEEP:
+                    break
+        logs = np.array([point.log_density for point in points])
+        weights = np.array(weights) * np.exp(logs - highest)
+        return weights / weights.sum(), points
+
+    def law(self):
+        start = self.problem.point(self.middle, self.problem.q.gaussian)
+        means, functions = start.gaussian.mean.copy(), start.functions.copy()
+        variance = np.zeros_like(functions)
+        precisions, shares, along = [start.gaussian.precision], [1.0], []
+        for axis in range(len(self.middle)):
+            weights, points = self._explored(axis, start)
+            stack = np.stack([point.gaussian.mean for point in points])
+            average = weights @ stack
+            means += average - start.gaussian.mean
+            along.append((stack - average).T * np.sqrt(weights))
+            values = np.stack([point.functions for point in points])
+            average = weights @ values
+            functions += average - start.functions
+            variance += weights @ (values - average) ** 2
+            shares[0] += weights[0] - 1.0
+            kept = weights > LEAST_SHARE
+            kept[0] = False
+            # What is left out goes to the nodes that are not.
+            scale = (1.0 - weights[0]) / max(weights[kept].sum(), LEAST_SHARE)
+            for k in np.flatnonzero(kept):
+                precisions.append(points[k].gaussian.precision)
+                shares.append(scale * weights[k])
+        along = np.concatenate(along, axis=1)
+        return self._law(means, precisions, shares, along, functions, np.sqrt(variance))
+
+    def _law(self, means, precisions, shares, along, functions, sds):
+        components, moments, at = {}, {}, 0
+        for name, law in self.problem.laws.items():
+            logs = slice(at, at + law.dim)
+            at += law.dim + law.dim * (law.dim - 1) // 2
+            angles = slice(logs.stop, at)
+            moments[name] = Moments(
+                functions[logs], sds[logs], functions[angles], sds[angles]
+            )
+            corrected = law.with_spread(4.0 * np.mean(sds[logs] ** 2))
+            shift = functions[logs] - 0.5 * corrected.log_variances
+            components[name] = corrected.rescaled(np.exp(shift))
+        noise = components.pop("noise") if self.problem.q.noise is not None else None
+        return EffectsLaw(means, precisions, components, noise, shares, along, moments)
