@@ -57,6 +57,7 @@ References
    models. Bayesian Analysis 1, section 3.
 """
 
+import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -76,38 +77,29 @@ def log_gamma_nodes(shape):
     """(t, weights, derivatives of weights by the shape) for t = log of a gamma."""
     # The density exp(shape t - e^t) falls exponentially to the left, faster to the
     # right: the trapezoid rule is exact to rounding.
-    mode = np.log(shape)
-    low, high = 1.0, 1.0
-    while shape * (np.exp(-low) - 1.0 + low) < REACH:
-        low *= 1.25
-    while shape * (np.exp(high) - 1.0 - high) < REACH:
-        high *= 1.25
-    return _nodes(shape, mode, _end(shape, low, -1.0), _end(shape, high, 1.0))
-
-
-def _end(shape, far, sign):
-    """Where the density has fallen by REACH, from beyond it, by a few Newton steps."""
-    x = far
-    for _ in range(6):
-        fall = shape * (np.exp(sign * x) - 1.0 - sign * x) - REACH
-        x -= fall / (shape * sign * (np.exp(sign * x) - 1.0))
-    return x
-
-
-def _nodes(shape, mode, low, high):
-    x = np.linspace(-low, high, N_NODES)
-    log_weights = shape * (x + 1.0 - np.exp(x))
-    weights = np.exp(log_weights)
+    x = np.linspace(-_reach(shape, -1.0), _reach(shape, 1.0), N_NODES)
+    weights = np.exp(shape * (x + 1.0 - np.exp(x)))
     weights /= weights.sum()
-    t = mode + x
+    t = math.log(shape) + x
     return t, weights, weights * (t - weights @ t)
+
+
+def _reach(shape, sign):
+    """How far from its mode the density of t has fallen by REACH nats, to one side."""
+    x = 1.0
+    while shape * (math.exp(sign * x) - 1.0 - sign * x) < REACH:
+        x *= 1.5
+    for _ in range(4):  # Newton's method on a convex function, from above
+        e = math.exp(sign * x)
+        x -= (e - 1.0 - sign * x - REACH / shape) / (sign * (e - 1.0))
+    return x
 
 
 class VariancePrior(ABC):
     """Prior of a covariance matrix (q, q)."""
 
     @abstractmethod
-    def absorb(self, count, scatter, warm=None):
+    def absorb(self, count, scatter, warm=None, n_steps=MOST_STEPS):
         """The best q(S) given the levels and the sum of their squares.
 
         Parameters
@@ -118,6 +110,8 @@ class VariancePrior(ABC):
             U.
         warm : InverseWishart, optional
             Where to start from.
+        n_steps : int
+            Most natural-gradient steps; all raise the bound, the best takes many.
         """
 
     @abstractmethod
@@ -146,7 +140,7 @@ class ConjugatePrior(VariancePrior):
         self.law = InverseWishart(dof, scale)
         self.dim = self.law.dim
 
-    def absorb(self, count, scatter, warm=None):
+    def absorb(self, count, scatter, warm=None, n_steps=MOST_STEPS):
         return InverseWishart(self.law.dof + count, self.law.scale + scatter)
 
     def expected_log_density(self, q):
@@ -183,16 +177,15 @@ class ScalePrior(VariancePrior):
 
     def _parts(self, x, k):
         """``log f`` without its constant, at x = log S_kk, and its slope."""
-        with np.errstate(over="ignore"):
-            square = np.exp(x - 2.0 * np.log(self.scale[k]))
+        log_square = np.minimum(x - 2.0 * np.log(self.scale[k]), 700.0)
         if np.isinf(self.dof):
-            return -0.5 * square, -0.5 * square
+            square = 0.5 * np.exp(log_square)
+            return -square, -square
         half = 0.5 * (self.dof + 1.0)
-        ratio = square / self.dof
-        slope = -half / (1.0 + 1.0 / np.maximum(ratio, 1e-300))
-        return -half * np.logaddexp(0.0, np.log(np.maximum(ratio, 1e-300))), slope
+        ratio = np.exp(log_square) / self.dof
+        return -half * np.log1p(ratio), -half * ratio / (1.0 + ratio)
 
-    def absorb(self, count, scatter, warm=None):
+    def absorb(self, count, scatter, warm=None, n_steps=MOST_STEPS):
         eta, q = self.concentration, self.dim
 
         def h(x, k):
@@ -204,7 +197,7 @@ class ScalePrior(VariancePrior):
             first = max(count, q + 4.0)
             middle = np.diag(self.scale**2) + scatter
             warm = InverseWishart(first, middle * (first / (count + 1.0)))
-        return _climb(dof, scatter, h, warm)
+        return _climb(dof, scatter, h, warm, n_steps)
 
     def expected_log_density(self, q):
         t, weights, _ = log_gamma_nodes(q.shape)
@@ -269,48 +262,44 @@ class _Objective:
 
     def __call__(self, nu, psi):
         """(bound, size of its terms, next dof, next scale)."""
-        q, j = self.dim, np.arange(self.dim)
-        factor = linalg.cholesky(psi, lower=True, check_finite=False)
-        halves = 0.5 * (nu - j)
-        log_det = special.psi(halves).sum() - 2.0 * np.log(np.diag(factor)).sum()
-        trace = np.trace(linalg.cho_solve((factor, True), self.scatter))
-        shape = 0.5 * (nu - q + 1.0)
-        t, weights, by_shape = log_gamma_nodes(shape)
+        q = self.dim
+        halves = 0.5 * (nu - np.arange(q))
+        digamma = special.psi(halves).sum()
+        log_det_psi = 2.0 * np.log(np.diag(np.linalg.cholesky(psi))).sum()
+        trace = np.trace(np.linalg.solve(psi, self.scatter))
+        t, weights, by_shape = log_gamma_nodes(0.5 * (nu - q + 1.0))
         value, n, e = 0.0, 0.0, np.empty(q)
         for k in range(q):
-            h, slope = self.h(np.log(0.5 * psi[k, k]) - t, k)
+            h, slope = self.h(math.log(0.5 * psi[k, k]) - t, k)
             value += weights @ h
             # By parts, d/d shape of E h is a covariance with log gamma.
             n += 0.5 * (by_shape @ h)
-            e[k] = np.sum(weights * slope)
-        # Entropy over Lambda: the digammas of the normaliser and of the kernel.
-        normalizer = (
-            special.gammaln(halves).sum() - 0.5 * nu * special.psi(halves).sum()
-        )
-        entropy = (
-            normalizer
-            + 0.5 * nu * q
-            - 0.5
-            * (q + 1.0)
-            * (2.0 * np.log(np.diag(factor)).sum() - special.psi(halves).sum())
-        )
-        energy = 0.5 * (self.dof - q - 1.0) * log_det - 0.5 * nu * trace + value
-        bound = energy + entropy
+            e[k] = weights @ slope
+        # The entropy over Lambda, but for constants.
+        normalizer = special.gammaln(halves).sum() - 0.5 * nu * digamma
+        entropy = normalizer + 0.5 * (nu * q + (q + 1.0) * (digamma - log_det_psi))
+        log_det = digamma - log_det_psi
+        energy = 0.5 * ((self.dof - q - 1.0) * log_det - nu * trace) + value
         size = abs(0.5 * self.dof * log_det) + abs(0.5 * nu * trace) + abs(normalizer)
         gap = 0.5 * special.polygamma(1, halves).sum() - q / nu
         alpha = (n + e.sum() / nu) / gap
         step = alpha * psi + (psi * (e / np.diag(psi))) @ psi
-        return bound, size, self.dof + 2.0 * alpha, self.scatter + (2.0 / nu) * step
+        return (
+            energy + entropy,
+            size,
+            self.dof + 2.0 * alpha,
+            self.scatter + (2.0 / nu) * step,
+        )
 
 
-def _climb(dof, scatter, h, warm):
+def _climb(dof, scatter, h, warm, n_steps):
     """IW(nu, Psi) at the top of E[(dof - q - 1) / 2 log|L| - tr(L scatter) / 2 + h]."""
     objective = _Objective(dof, scatter, h)
     nu, psi = warm.dof, warm.scale
     bound, size, next_nu, next_psi = objective(nu, psi)
     least = len(scatter) - 1.0
     rho = 1.0
-    for _ in range(MOST_STEPS):
+    for _ in range(n_steps):
         moves = abs(next_nu - nu) / nu, np.max(np.abs(next_psi - psi)) / np.max(psi)
         if max(moves) < SETTLED:
             break

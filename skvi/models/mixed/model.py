@@ -56,7 +56,9 @@ from skvi.inference.drivers import Damped
 from skvi.models.base import Model, Statistics
 from skvi.models.mixed.posterior import MixedPosterior, block_sums
 
+N_STEPS = 2  # of a variance component in an iteration: most of the way
 LARGEST_WEIGHT = 1e12  # of a row, in standard units
+N_FIRST = 6  # updates of components for the first sites, which cost no pass
 MOST_COORDINATES = 1 << 18  # of sites that are extrapolated
 MOST_PASSES = 50  # of the rows, until sites have settled
 SETTLED = 1e-9  # posterior sds
@@ -114,7 +116,10 @@ class MixedModel(Model):
         """q(S_f) of every factor, given the effects."""
         return {
             name: prior.absorb(
-                self.layout.factors[f][0], q.scatter(f, name), q.components[name]
+                self.layout.factors[f][0],
+                q.scatter(f, name),
+                q.components[name],
+                N_STEPS,
             )
             for f, (name, prior) in enumerate(self.priors.items())
         }
@@ -277,7 +282,7 @@ class GaussianRows(MixedModel):
     def global_step(self, values, warm, rho=1.0):
         square = values["square"] + self._trace(warm)
         noise = self.noise_prior.absorb(
-            values["count"], np.array([[square]]), warm.noise
+            values["count"], np.array([[square]]), warm.noise, N_STEPS
         )
         return self.posterior(values, self.absorb(warm), noise)
 
@@ -384,7 +389,11 @@ class SitedRows(MixedModel):
         W = block.weight * W
         values = self._sites(block, W, W * (eta - block.offset))
         components = None if before is None else before.components
-        return self.posterior(values, self.first_components(components))
+        q = self.posterior(values, self.first_components(components))
+        if components is None:
+            for _ in range(N_FIRST):
+                q = self.posterior(values, self.absorb(q))
+        return q
 
     def global_step(self, values, warm, rho=1.0):
         components = self.absorb(warm)
