@@ -34,6 +34,8 @@ def inverse_lower(factor):
     which pivoting would not promise.
     """
     dim = factor.shape[-1]
+    if dim == 1:
+        return 1.0 / factor
     if dim <= SMALL:
         # Upper triangular: all below a pivot is zero, so there is nothing to exchange.
         return transposed(np.linalg.inv(transposed(factor)))

@@ -217,6 +217,8 @@ class MixedEffectsModel(LinearSummaryMixin, VariationalEstimator):
             law = law_of(fit.posterior)
             if self.posterior_covariance == "linear_response":
                 law = self._corrected(model, block, fit, law)
+            for name in ("noise_variance_", "noise_sd_prior_"):
+                self.__dict__.pop(name, None)  # of a family that has none
             self.__dict__.update(of_fit.attributes(fit, law))
         if not (fit.converged or fit.stopped):
             warnings.warn(

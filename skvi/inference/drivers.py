@@ -44,11 +44,18 @@ class Batch:
             self.shared_memory,
         )
 
+    def elbo_terms(self, statistics, q):
+        return self.model.elbo_terms(statistics, q)
+
     def target(self, q, statistics):
         return self.model.global_step(statistics.values, q)
 
     def advance(self, q, statistics, target=None):
         return self.target(q, statistics) if target is None else target
+
+    def trusts(self, target):
+        """Whether extrapolations need no look at the plain step to this target."""
+        return False
 
     def known_elbo(self, q, least):
         """The ELBO of a posterior that was advanced to: at least what it was before."""
@@ -213,6 +220,8 @@ class Guarded:
         return kept[0]
 
     advance = Batch.advance
+    elbo_terms = Batch.elbo_terms
+    trusts = Batch.trusts
     known_elbo = Batch.known_elbo
 
     def _elbo(self, statistics, q):
@@ -237,14 +246,24 @@ class Damped(Batch):
     For likelihoods that are not conjugate: ``model.global_step(values, q, rho)`` goes
     the fraction rho of the way to prior + statistics. A step that would lower the ELBO
     is halved. What local steps leave in ``block.memory`` goes with the posterior.
+
+    With ``trusting`` an extrapolation is kept where it does not fall below the last
+    ELBO; the plain step's, which costs a pass, is then asked for only if it does.
     """
 
     MOST_HALVINGS = 12
 
     def __init__(
-        self, model, blocks, n_jobs=None, shared_memory=False, dtype="float64"
+        self,
+        model,
+        blocks,
+        n_jobs=None,
+        shared_memory=False,
+        dtype="float64",
+        trusting=False,
     ):
         super().__init__(model, blocks, n_jobs, shared_memory)
+        self.trusting = trusting
         self.rounding = ROUNDING[np.dtype(dtype).name]
         self.seen = deque(maxlen=2)  # a plain step, and one that went on from it
         self.rho = 1.0
@@ -294,6 +313,9 @@ class Damped(Batch):
         self.rho, self.stuck, self.stranded = 1.0, q, not distance < STRANDED
         return q
 
+    def trusts(self, target):
+        return self.trusting and target is not None and self.rho == 1.0
+
     def _note(self, flat, distance):
         nearer = distance < 0.5 * self.nearest
         self.n_flat = self.n_flat + 1 if flat and not nearer else 0
@@ -325,8 +347,13 @@ class Damped(Batch):
 
     def _evaluated(self, q):
         statistics = super().evaluate(q)
-        terms = np.array(list(self.model.elbo_terms(statistics, q).values()))
-        return q, statistics, [block.memory for block in self.blocks], terms
+        terms = self.model.elbo_terms(statistics, q)
+        self.names = list(terms)
+        memories = [block.memory for block in self.blocks]
+        return q, statistics, memories, np.array(list(terms.values()))
+
+    def elbo_terms(self, statistics, q):
+        return dict(zip(self.names, map(float, self._seen(q)[-1])))
 
     def _remember(self, memories):
         for block, memory in zip(self.blocks, memories):

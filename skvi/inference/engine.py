@@ -13,6 +13,7 @@ however small s is.
 
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -96,9 +97,13 @@ class Convergence:
         return rise <= tol and distance_left <= self.distance_tol
 
 
-def _evaluate(model, driver, q):
+def _evaluate(driver, q):
     statistics = driver.evaluate(q)
-    return statistics, model.elbo_terms(statistics, q)
+    return statistics, driver.elbo_terms(statistics, q)
+
+
+def _itself(q):
+    return q
 
 
 def climb(
@@ -148,15 +153,15 @@ def climb(
         statistics, terms = None, {"none": np.nan}
         try:
             with np.errstate(all="ignore" if fallback is not None else None):
-                statistics, terms = _evaluate(model, driver, q)
+                statistics, terms = _evaluate(driver, q)
         except np.linalg.LinAlgError:
             if fallback is None:
                 raise
         elbo = sum(terms.values())
         if fallback is not None and not elbo >= floor - SLACK * abs(floor):
-            q, fallback = fallback, None
+            q, fallback = fallback(), None
             mixer.rejected()
-            statistics, terms = _evaluate(model, driver, q)
+            statistics, terms = _evaluate(driver, q)
             elbo = sum(terms.values())
         path.append(float(elbo))
         last = iteration == max_iter
@@ -172,10 +177,21 @@ def climb(
         fit.stopped = on_iteration is not None and bool(on_iteration(fit))
         if converged or fit.stopped or last:
             break
-        plain = driver.advance(q, statistics, target)
-        candidate = None
-        if mixer is not None and plain is not q:
-            candidate = mixer.propose(model, q, plain, statistics.values)
-        q, fallback = (plain, None) if candidate is None else (candidate, plain)
-        floor = driver.known_elbo(plain, path[-1])
+        step = partial(driver.advance, q, statistics, target)
+        if mixer is not None and driver.trusts(target):
+            # A plain step that is looked at only if the extrapolation fails.
+            candidate = None
+            if target is not q:
+                candidate = mixer.propose(model, q, target, statistics.values)
+            fallback, floor = step, path[-1]
+        else:
+            plain, candidate = step(), None
+            if mixer is not None and plain is not q:
+                candidate = mixer.propose(model, q, plain, statistics.values)
+            step = fallback = partial(_itself, plain)
+            floor = driver.known_elbo(plain, path[-1])
+        if candidate is None:
+            q, fallback = step(), None
+        else:
+            q = candidate
     return driver.finish(model, fit)

@@ -134,6 +134,7 @@ STEP = 0.24  # of the trapezoid rule, in widths of the function: 1e-12, too
 PRODUCT_STEP = 0.3  # of products of rules: 1e-9
 REACH = 8.6  # sds at which the Gaussian ends: beyond there is 1e-17 of it
 WIDEST = 10  # powers of two of the ratio of sd to width; wider ones have as many nodes
+CELLS = 1 << 14  # of rows by nodes that are looked at together: they fit the cache
 FINEST_PRODUCT = len(HERMITE) + 1  # the rule of which products are taken at most
 
 
@@ -156,7 +157,7 @@ def gaussian_rule(k, step=STEP):
     return nodes, weights / weights.sum()
 
 
-def groups_of_rules(rules, cells=1 << 17, rule=gaussian_rule):
+def groups_of_rules(rules, cells=CELLS, rule=gaussian_rule):
     """Yield (rows, nodes, weights): rows of one rule, so many that cells stay few."""
     for k in np.flatnonzero(np.bincount(rules)):
         nodes, weights = rule(int(k))

@@ -93,6 +93,10 @@ class GroupedRows:
         return self._sparse([0], [0], self.layout.dim - self.layout.n_root)
 
     @cached_property
+    def first_transposed(self):
+        return self.first.T
+
+    @cached_property
     def rest(self):
         """Sparse columns of the other factors, or None."""
         if len(self.codes) == 1:
@@ -148,7 +152,7 @@ class GroupedRows:
         parts = [self.X.T @ v]
         if self.rest is not None:
             parts.append(self.rest.T @ v)
-        parts.append(self.first.T @ v)
+        parts.append(self.first_transposed @ v)
         return np.concatenate(parts)
 
     def dense(self):
@@ -178,7 +182,7 @@ class GroupedRows:
                 each = weight * term[:, a] * term[:, b]
                 blocks[:, a, b] = np.bincount(code, each, minlength=n_levels)
                 blocks[:, b, a] = blocks[:, a, b]
-        return ArrowGram(self.layout, out, self.first.T @ WX, links, blocks)
+        return ArrowGram(self.layout, out, self.first_transposed @ WX, links, blocks)
 
 
 def _row_scaled(matrix, weight):

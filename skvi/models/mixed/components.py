@@ -264,7 +264,7 @@ class _Objective:
         """(bound, size of its terms, next dof, next scale)."""
         q = self.dim
         halves = 0.5 * (nu - np.arange(q))
-        digamma = special.psi(halves).sum()
+        digamma = float(special.psi(halves).sum())
         log_det_psi = 2.0 * np.log(np.diag(np.linalg.cholesky(psi))).sum()
         trace = np.trace(np.linalg.solve(psi, self.scatter))
         t, weights, by_shape = log_gamma_nodes(0.5 * (nu - q + 1.0))

@@ -56,9 +56,9 @@ from skvi.inference.drivers import Damped
 from skvi.models.base import Model, Statistics
 from skvi.models.mixed.posterior import MixedPosterior, block_sums
 
-N_STEPS = 2  # of a variance component in an iteration: most of the way
+N_STEPS = 1  # of a variance component in an iteration: most of the way
 LARGEST_WEIGHT = 1e12  # of a row, in standard units
-N_FIRST = 6  # updates of components for the first sites, which cost no pass
+N_FIRST = 3  # updates of components for the first sites, which cost no pass
 MOST_COORDINATES = 1 << 18  # of sites that are extrapolated
 MOST_PASSES = 50  # of the rows, until sites have settled
 SETTLED = 1e-9  # posterior sds

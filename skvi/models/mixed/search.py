@@ -15,7 +15,7 @@ def driver_of(model, block):
     if isinstance(model, GaussianRows):
         # The rows keep their normal matrix.
         return Batch(model, [block], shared_memory=True)
-    return Damped(model, [block])
+    return Damped(model, [block], trusting=True)
 
 
 def run(model, block, q, settings, on_iteration=None):
