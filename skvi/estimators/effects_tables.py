@@ -154,12 +154,27 @@ class VarianceComponents(_Table):
         self._rows = []
         self._set_columns()
 
-    def add_sd(self, name, log_mean, log_sd):
-        """A standard deviation, by the log-normal law of its log's moments."""
-        mean = np.exp(log_mean + 0.5 * log_sd**2)
-        sd = mean * np.sqrt(np.expm1(log_sd**2))
-        reach = special.ndtri(0.975) * log_sd
-        ends = np.exp([log_mean - reach, log_mean + reach])
+    def add_sd(self, name, log_mean, log_sd, shape=np.inf):
+        """A standard deviation, by the moments of its log.
+
+        ``shape`` is that of the variance's inverse gamma law; infinite: the standard
+        deviation is log-normal.
+        """
+        if np.isinf(shape):
+            mean = np.exp(log_mean + 0.5 * log_sd**2)
+            sd = mean * np.sqrt(np.expm1(log_sd**2))
+            reach = special.ndtri(0.975) * log_sd
+            ends = np.exp([log_mean - reach, log_mean + reach])
+        else:
+            root = np.exp(log_mean + 0.5 * special.psi(shape))  # of the rate
+            ends = root / np.sqrt(special.gammaincinv(shape, [0.975, 0.025]))
+            mean = sd = np.inf
+            if shape > 0.5:
+                mean = root * np.exp(
+                    special.gammaln(shape - 0.5) - special.gammaln(shape)
+                )
+            if shape > 1.0:
+                sd = np.sqrt(root**2 / (shape - 1.0) - mean**2)
         self._add(name, mean, sd, *ends, log_mean, log_sd)
 
     def add_correlation(self, name, angle_mean, angle_sd):

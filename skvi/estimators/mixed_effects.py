@@ -50,7 +50,7 @@ from skvi.models.mixed import (
 )
 
 # Posterior sds left: iterations that form no large matrix are cheap, so be exact.
-DISTANCE_TOL, CHEAP = 1e-7, 500
+DISTANCE_TOL, CHEAP, MANY = 1e-7, 500, 100_000
 DISTANCE_TOL_OF_MANY = 1e-4
 WEIGHT_PRECISION = 0.16  # a prior sd of 2.5 for a column's sd: log odds, rates, y's sd
 INTERCEPT_PRECISION = 0.04  # a prior sd of five
@@ -210,7 +210,7 @@ class MixedEffectsModel(LinearSummaryMixin, VariationalEstimator):
 
         with blas_threads(model.layout.n_root):
             q = model.start(block, self._to_go_on_from(model))
-            many = model.layout.n_root > CHEAP
+            many = model.layout.n_root > CHEAP or len(y) > MANY
             distance_tol = DISTANCE_TOL_OF_MANY if many else DISTANCE_TOL
             settings = self.max_iter, self.tol, distance_tol
             fit = run(model, block, q, settings, on_iteration)
@@ -378,7 +378,7 @@ class MixedEffectsModel(LinearSummaryMixin, VariationalEstimator):
             moments = law.moments(name)
             means = moments.log_mean + np.log(self._fitted_effect_scale[name])
             for effect, mean, sd in zip(effects, means, moments.log_sd):
-                table.add_sd(f"sd({name}: {effect})", mean, sd)
+                table.add_sd(f"sd({name}: {effect})", mean, sd, moments.shape)
             pairs = zip(*np.triu_indices(len(effects), 1))
             for (a, b), mean, sd in zip(pairs, moments.angle_mean, moments.angle_sd):
                 title = f"corr({name}: {effects[a]}, {effects[b]})"
@@ -386,7 +386,7 @@ class MixedEffectsModel(LinearSummaryMixin, VariationalEstimator):
         if law.noise is not None:
             moments = law.moments("noise")
             mean = moments.log_mean[0] + np.log(self._fitted_units.scale)
-            table.add_sd("sd(noise)", mean, moments.log_sd[0])
+            table.add_sd("sd(noise)", mean, moments.log_sd[0], moments.shape)
         return table
 
     def _laws(self, rows, level=1.0, noise=False):

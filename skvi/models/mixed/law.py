@@ -19,12 +19,15 @@ class Moments(NamedTuple):
         Of the logs of standard deviations.
     angle_mean, angle_sd : arrays of shape (q (q - 1) / 2,)
         Of the inverse hyperbolic tangents of correlations, those of the upper triangle.
+    shape : float
+        Of the inverse gamma laws of variances; infinite: sds are log-normal.
     """
 
     log_mean: np.ndarray
     log_sd: np.ndarray
     angle_mean: np.ndarray
     angle_sd: np.ndarray
+    shape: float = np.inf
 
 
 class EffectsLaw:
@@ -105,13 +108,18 @@ class EffectsLaw:
         law = self.noise if name == "noise" else self.components[name]
         sd = np.full(law.dim, 0.5 * np.sqrt(law.spread))
         if law.dim == 1:
-            return Moments(0.5 * law.log_variances, sd, np.zeros(0), np.zeros(0))
+            none = np.zeros(0)
+            return Moments(0.5 * law.log_variances, sd, none, none, law.shape)
         draws = law.sample(N_DRAWS, np.random.default_rng(0))
         roots = np.sqrt(np.diagonal(draws, axis1=-2, axis2=-1))
         R = draws / (roots[:, :, None] * roots[:, None, :])
         angles = np.arctanh(R[:, *np.triu_indices(law.dim, 1)])
         return Moments(
-            0.5 * law.log_variances, sd, angles.mean(axis=0), angles.std(axis=0)
+            0.5 * law.log_variances,
+            sd,
+            angles.mean(axis=0),
+            angles.std(axis=0),
+            law.shape,
         )
 
     def of_new_levels(self, rows):
