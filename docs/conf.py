@@ -40,7 +40,9 @@ autodoc_default_options = {
     ),
     "exclude-members": (
         "get_metadata_routing, set_fit_request, set_partial_fit_request, "
-        "set_predict_request, set_score_request, set_transform_request, set_output"
+        "set_predict_request, set_predict_proba_request, "
+        "set_predict_log_proba_request, set_decision_function_request, "
+        "set_score_request, set_transform_request, set_output"
     ),
 }
 numpydoc_show_class_members = False
@@ -62,7 +64,7 @@ sphinx_gallery_conf = {
         r"[/\\](plot_\w+|quickstart|mean_field_bargain|pipeline_uncertainty"
         r"|mixture_uncertainty|how_many_components|topic_uncertainty"
         r"|topics_in_a_pipeline|regimes|why_structure|structural_series|neural_states"
-        r"|classification_uncertainty|counts_with_exposure)"
+        r"|classification_uncertainty|counts_with_exposure|hierarchy)"
         r"\.py$"
     ),
     "reset_argv": "conf.quick_arguments",

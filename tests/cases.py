@@ -20,6 +20,7 @@ import twins
 from glm_cases import glm_cases
 from kinds import Case, Kind, in_features, joined, sequences_of, unfolded
 from lds_cases import lds_cases
+from mixed_cases import mixed_cases
 from skvi.distributions import Dirichlet, StickBreaking, Wishart
 from skvi.models.hmm import Block as HMMBlock
 from skvi.models.mixture import MixturePosterior, Rows
@@ -1358,4 +1359,5 @@ CASES = [
     *_hmm_cases(),
     *lds_cases(),  # of VariationalLinearDynamicalSystem, in a file of their own
     *glm_cases(),  # of VariationalLogisticClassifier and VariationalGLMRegressor, too
+    *mixed_cases(),  # of VariationalMixedEffectsRegressor and ...Classifier
 ]

@@ -15,6 +15,7 @@ from skvi.metrics import log_predictive_density_scorer
 class Kind(ABC):
     """What the contract has to know about a kind of estimator."""
 
+    streams = True  # whether there is partial_fit
     incremental = False  # whether partial_fit in any split gives the answer of fit
     weighted = True  # whether fit takes sample_weight
     answer = "predict"  # the method that a pipeline calls

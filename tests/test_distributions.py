@@ -28,6 +28,7 @@ from skvi.distributions import (
     Gaussian,
     GaussianChain,
     InverseGamma,
+    InverseWishart,
     LocationScaleMixture,
     LogNormal,
     NamedGaussian,
@@ -115,6 +116,8 @@ INSTANCES = {
         {"coef": np.arange(3), "level": np.array(3)},
     ),
     "inverse gamma": InverseGamma(14.0, 30.0),
+    "inverse wishart": InverseWishart(19.0, MATRIX),
+    "inverse wishart of one dimension": InverseWishart(17.0, [[3.0]]),
     "log-normal": LogNormal(-0.7, 0.4),
     "log-normal of large mean": LogNormal(12.0, 0.02),
     "normal-gamma": NormalGamma(
@@ -534,6 +537,53 @@ def test_inverse_gamma_as_a_prior_of_a_log_normal():
     assert gradient == pytest.approx(slope, rel=1e-6)
     bend = (at(-0.6, 0.3 + h) - at(-0.6, 0.3 - h)) / h
     assert curvature == pytest.approx(-bend, rel=1e-6)
+
+
+def test_inverse_wishart_is_that_of_scipy():
+    scale = spd(3, 4)
+    q, law = InverseWishart(8.5, scale), stats.invwishart(8.5, scale)
+    z = draw(q, 20)
+    expected = law.logpdf(np.moveaxis(z, 0, -1))
+    np.testing.assert_allclose(q.log_density(z), expected, rtol=1e-10)
+    np.testing.assert_allclose(q.mean, law.mean(), rtol=1e-10)
+    np.testing.assert_allclose(q.variance(), law.var(), rtol=1e-10)
+    other = INSTANCES["inverse wishart"]
+    assert_estimates(q.log_density(draw(other)), q.expected_log_density(other))
+    np.testing.assert_allclose(
+        q.mean_precision, stats.wishart(8.5, np.linalg.inv(scale)).mean(), rtol=1e-10
+    )
+    # a diagonal element is inverse gamma
+    each = stats.invgamma(q.shape, scale=0.5 * scale[1, 1])
+    observed = stats.kstest(draw(q, 4000)[:, 1, 1], each.cdf)
+    assert observed.pvalue > 1e-3
+    one = InverseWishart(5.0, [[0.7]])
+    expected = stats.invgamma.logpdf([0.1, 2.0], 2.5, scale=0.35)
+    at = np.array([0.1, 2.0])[:, None, None]
+    np.testing.assert_allclose(one.log_density(at), expected, rtol=1e-12)
+
+
+def test_inverse_wishart_of_few_degrees_has_no_mean():
+    few = InverseWishart(3.5, spd(3, 4))
+    assert np.all(np.isinf(np.diag(few.mean)))
+    assert np.all(np.isinf(np.diagonal(few.covariance(), axis1=-2, axis2=-1)))
+    assert np.isfinite(few.entropy()) and np.all(np.isfinite(few.mean_precision))
+    few = InverseWishart(5.5, spd(3, 4))
+    assert np.all(np.isfinite(few.mean)) and np.any(np.isinf(few.covariance()))
+
+
+def test_inverse_wishart_in_other_units_and_coordinates():
+    q, unit = INSTANCES["inverse wishart"], np.array([1e-3, 1.0, 40.0])
+    other = q.rescaled(unit)
+    z = draw(q, 20)
+    log_volume = 4.0 * np.log(unit).sum()  # every element, once
+    np.testing.assert_allclose(
+        other.log_density(z * np.outer(unit, unit)), q.log_density(z) - log_volume
+    )
+    assert other.entropy() == pytest.approx(q.entropy() + log_volume)
+    assert q.at(q.coordinates()).distance(q) < 1e-12
+    wider = q.with_spread(0.2)
+    assert wider.spread == pytest.approx(0.2)
+    np.testing.assert_allclose(wider.log_variances, q.log_variances)
 
 
 def test_log_normal_is_that_of_scipy():

@@ -22,6 +22,8 @@ from skvi import (
     VariationalHMM,
     VariationalLinearDynamicalSystem,
     VariationalLogisticClassifier,
+    VariationalMixedEffectsClassifier,
+    VariationalMixedEffectsRegressor,
     VariationalTopicModel,
     sequence_ids,
 )
@@ -1991,9 +1993,797 @@ GLM = Table(
 )
 
 
+# -- VariationalMixedEffectsRegressor --------------------------------------------------
+
+LEVELS = np.arange(30) % 6
+GROUPED = np.c_[X, LEVELS]
+WORDS_OF_LEVELS = np.array(["a", "b", "c", "d", "e", "f"], dtype=object)[LEVELS]
+OWN = {"groups": 4}
+TRIED = np.full(30, 8.0)
+WON = np.minimum(NUMBER, 8.0)
+BINOMIAL = {"family": "binomial", "trials": 5}
+
+
+def usable_effects(model, rows):
+    """Predictions, intervals, tables and draws are numbers."""
+    draws = model.sample_posterior(5, 0)
+    tables = [model.random_effects_[name] for name in model.levels_]
+    if hasattr(model, "classes_"):
+        p = model.predict_proba(rows)
+        assert np.all((p >= 0.0) & (p <= 1.0))
+        close(p.sum(axis=1), 1.0)
+        found = [model.decision_function(rows)]
+        assert np.all(np.isin(model.predict(rows), model.classes_))
+    else:
+        mean, std = model.predict(rows, return_std=True)
+        assert np.all(std > 0.0)
+        found = [mean, std, model.predict_interval(rows), model.sample_y(rows, 5, 0)]
+        if model.family != "gaussian":
+            assert np.all(mean >= 0.0)
+    found += [model.coef_, model.intercept_, model.elbo_, *draws.values()]
+    found += [table.mean for table in tables] + [table.sd for table in tables]
+    for values in found:
+        assert np.all(np.isfinite(values))
+    assert np.all(np.ravel(model.coef_std_) > 0.0)
+    assert all(np.all(table.sd > 0.0) for table in tables)
+    assert model.converged_
+
+
+def effects_of(params, rows=GROUPED, target=NUMBER, **extra):
+    return VariationalMixedEffectsRegressor(**{**params, **extra}).fit(rows, target)
+
+
+def like(model, rows, target, **params):
+    """Another fit with the same parameters."""
+    return type(model)(**{**model.get_params(), **params}).fit(rows, target)
+
+
+def named_groups(names):
+    """Whose levels in their sorted order are those of LEVELS."""
+
+    def check(model, params):
+        target = YES if classifier_of_groups(model) else NUMBER
+        here = like(model, GROUPED, target)
+        close(model.elbo_, here.elbo_)
+        close(model.random_effects_["x4"].mean, here.random_effects_["x4"].mean, 1e-5)
+        return "fits; the levels are these, as if they were numbered"
+
+    return np.c_[X.astype(object), np.asarray(names, dtype=object)[LEVELS]], check
+
+
+def classifier_of_groups(model):
+    return isinstance(model, VariationalMixedEffectsClassifier)
+
+
+def missing_level(model, params):
+    assert len(model.levels_["x4"]) == 6
+    target = YES if classifier_of_groups(model) else NUMBER
+    here = like(model, GROUPED, target)
+    close(model.elbo_, here.elbo_)
+    return "fits; what is missing is a level of its own"
+
+
+def new_level(model, params):
+    rows = replaced(GROUPED, np.s_[:, 4], 99.0)
+    method = "predict_proba" if classifier_of_groups(model) else "predict"
+    answer = getattr(model, method)
+    close(answer(rows), answer(GROUPED, include_random=False))
+    return "predictions integrate it over the distribution of levels"
+
+
+def new_missing_level(model, params):
+    rows = replaced(GROUPED, np.s_[:, 4], np.nan)
+    method = "predict_proba" if classifier_of_groups(model) else "predict"
+    answer = getattr(model, method)
+    close(answer(rows), answer(GROUPED, include_random=False))
+    return "predictions integrate it as any other level that fit has not seen"
+
+
+def level_of_one_row(model, params):
+    table = model.random_effects_["x4"]
+    alone = list(table.levels).index(7.0)
+    assert table.sd[alone, 0] == table.sd.max()
+    assert table.shrinkage[alone, 0] == table.shrinkage.max()
+    return "fits; that effect is the least certain and the most shrunken one"
+
+
+def one_effect(model, params):
+    assert model.random_effects_["x4"].mean.shape == (1, 1)
+    return "fits; that effect and the intercept share what they explain"
+
+
+def shared_effects(model, params):
+    a, b = (model.random_effects_[name].mean for name in ("x4", "x5"))
+    close(a, b, 1e-2)
+    return "fits; the two share the effects"
+
+
+def only_groups(model, params):
+    assert np.shape(model.coef_)[-1] == 0
+    return "fits; there is the intercept, and there are the effects"
+
+
+def mixed_zero_weight(constant):
+    def check(model, params):
+        assert np.all(np.abs(np.ravel(model.coef_)[1]) < 1e-9)
+        rows = np.c_[X[:, [0, 2, 3]], LEVELS]
+        here = like(model, rows, NUMBER, groups=3)
+        close(model.elbo_, here.elbo_)
+        return (
+            "fits; its weight stays at the prior, with mean 0, and the ELBO is that "
+            "without it"
+        )
+
+    return check
+
+
+def mixed_shared_weight(model, params):
+    close(np.ravel(model.coef_)[0], np.ravel(model.coef_)[4], 1e-3)
+    return "fits; the two share the weight"
+
+
+def mixed_column_in_units(factor):
+    def check(model, params):
+        here = effects_of(params)
+        close(model.coef_[2] * factor, here.coef_[2], 1e-5)
+        close(model.elbo_, here.elbo_)
+        return "fits; that weight in those units, nothing else changes"
+
+    return check
+
+
+def mixed_slope_in_units(factor):
+    def check(model, params):
+        here = effects_of(params, random_slopes=2)
+        close(
+            model.random_effects_["x4"].mean[:, 1] * factor,
+            here.random_effects_["x4"].mean[:, 1],
+            1e-4,
+        )
+        close(model.elbo_, here.elbo_)
+        return "fits; those slopes in those units, nothing else changes"
+
+    return check
+
+
+def mixed_columns_far_away(model, params):
+    here = effects_of(params)
+    close(model.coef_, here.coef_, 1e-4)
+    close(model.elbo_, here.elbo_, 1e-5)
+    return "fits; the same weights, up to the rounding of the shifted numbers"
+
+
+def mixed_target_in_units(factor):
+    def check(model, params):
+        here = effects_of({**params, "family": "gaussian"}, target=Y)
+        close(model.coef_ / factor, here.coef_, 1e-5)
+        close(model.elbo_, here.elbo_ - len(Y) * np.log(factor))
+        return "fits; everything in those units, the ELBO moved by -n log c"
+
+    return check
+
+
+def mixed_target_far_away(model, params):
+    here = effects_of({**params, "family": "gaussian"}, target=Y)
+    close(model.coef_, here.coef_, 1e-4)
+    close(model.intercept_ - 1e9, here.intercept_, 1e-3)
+    return "fits; the same weights, up to the rounding of the shifted numbers"
+
+
+def mixed_outlier(model, params):
+    assert model.noise_variance_ > 1e6
+    return "fits; a Gaussian likelihood follows it: the noise and intervals widen"
+
+
+def mixed_no_noise(model, params):
+    close(model.coef_, [1.0, 2.0, 0.0, -1.0], 0.05)
+    return "fits; the noise is what the prior leaves"
+
+
+def constant_by_group(model, params):
+    effects = model.random_effects_["x4"].mean[:, 0]
+    assert np.all(np.diff(effects) > 0.0)
+    assert np.corrcoef(model.predict(GROUPED), LEVELS)[0, 1] > 0.99
+    return "fits; effects are nearly the groups' values"
+
+
+def mixed_large_rates(model, params):
+    close(model.predict(GROUPED).sum(), np.sum(NUMBER * 1e6), 1e-2)
+    return "fits; predictions are of that size"
+
+
+def mixed_followed_count(model, params):
+    assert model.predict(GROUPED)[3] > 1e3
+    return "fits; the rate of that row follows it"
+
+
+def mixed_small_rates(model, params):
+    assert np.all(np.abs(model.predict(GROUPED)) < 1.0)
+    return "fits; predictions are small"
+
+
+def mixed_time_unit(factor):
+    def check(model, params):
+        rows = np.c_[GROUPED, TIME]
+        here = effects_of({**params, "family": "poisson"}, rows, exposure=5)
+        close(model.elbo_, here.elbo_)
+        close(model.coef_, here.coef_, 1e-5)
+        close(model.intercept_, here.intercept_ - np.log(factor))
+        return "fits; the rate is per that unit, nothing else changes"
+
+    return check
+
+
+def surely(p):
+    def check(model, params):
+        rows = np.c_[GROUPED, TRIED]
+        gap = np.abs(model.predict(rows) / 8.0 - p)
+        assert np.all(gap < 0.2) and np.all(gap > 0.0)
+        return "fits; probabilities are near that, as the prior and n let them be"
+
+    return check
+
+
+MIXED = Table(
+    VariationalMixedEffectsRegressor,
+    "Gaussian responses and Poisson counts where the input does not say otherwise, "
+    "with both posteriors; the last column of X holds the groups.",
+    [
+        {**OWN, "family": family, "posterior": posterior}
+        for family in ("gaussian", "poisson")
+        for posterior in ("structured", "mean_field")
+    ],
+    usable_effects,
+    [
+        (
+            "one level for all rows",
+            replaced(GROUPED, np.s_[:, 4], 3.0),
+            NUMBER,
+            {},
+            one_effect,
+        ),
+        (
+            "a level a row",
+            np.c_[X, np.arange(30)],
+            NUMBER,
+            {},
+            nothing_more,
+        ),
+        (
+            "a level seen once",
+            replaced(GROUPED, (3, 4), 7.0),
+            NUMBER,
+            {},
+            level_of_one_row,
+        ),
+        ("a level that fit has not seen", GROUPED, NUMBER, {}, new_level),
+        (
+            "a missing level where fit has seen none",
+            GROUPED,
+            NUMBER,
+            {},
+            new_missing_level,
+        ),
+        (
+            "missing levels (NaN)",
+            replaced(GROUPED, np.s_[LEVELS == 5, 4], np.nan),
+            NUMBER,
+            {},
+            missing_level,
+        ),
+        (
+            "missing levels (None among strings)",
+            named_groups(["a", "b", "c", "d", "e", None])[0],
+            NUMBER,
+            {},
+            missing_level,
+        ),
+        *[
+            (f"levels that are {words}", rows, NUMBER, {}, check)
+            for words, (rows, check) in {
+                "strings": named_groups(list("abcdef")),
+                "strings of no or several words": named_groups(
+                    ["", " ", "a b", "\u00e9", "\u0101", "\u4e2d"]
+                ),
+                "dates": named_groups(
+                    np.arange("2024-01", "2024-07", dtype="datetime64[M]").tolist()
+                ),
+                "huge integers": named_groups([2**70 + i for i in range(6)]),
+                "near each other (1 + 1e-15 k)": named_groups(
+                    [1.0 + 4e-16 * k for k in range(6)]
+                ),
+            }.items()
+        ],
+        (
+            "a second factor that is the first one again",
+            np.c_[GROUPED, LEVELS],
+            NUMBER,
+            {"groups": [4, 5]},
+            shared_effects,
+        ),
+        (
+            "a second factor that is constant",
+            np.c_[GROUPED, np.ones(30)],
+            NUMBER,
+            {"groups": [4, 5]},
+            nothing_more,
+        ),
+        (
+            "more effects than rows",
+            np.c_[X, np.arange(30), np.arange(30)[::-1]],
+            NUMBER,
+            {"groups": [4, 5], "random_slopes": [0, 1]},
+            nothing_more,
+        ),
+        (
+            "no feature but the groups",
+            LEVELS[:, None],
+            NUMBER,
+            {"groups": 0},
+            only_groups,
+        ),
+        (
+            "a slope in levels that have one row each",
+            np.c_[X, np.arange(30)],
+            NUMBER,
+            {"random_slopes": 1},
+            nothing_more,
+        ),
+        (
+            "a slope of a column * 1e9",
+            GROUPED * [1, 1, 1e9, 1, 1],
+            NUMBER,
+            {"random_slopes": 2},
+            mixed_slope_in_units(1e9),
+        ),
+        (
+            "a slope of a column + 1e6",
+            GROUPED + [0, 0, 1e6, 0, 0],
+            NUMBER,
+            {"random_slopes": 2},
+            nothing_more,
+        ),
+        (
+            "a slope of a constant column",
+            replaced(GROUPED, np.s_[:, 2], 2.0),
+            NUMBER,
+            {"random_slopes": 2},
+            "random_slopes=2: ['x2'] hold one value only",
+        ),
+        (
+            "a slope that is the column of the groups",
+            GROUPED,
+            NUMBER,
+            {"random_slopes": 4},
+            "random_slopes names column 4 (position 4 of X), which has",
+        ),
+        (
+            "a slope that X has no column for",
+            GROUPED,
+            NUMBER,
+            {"random_slopes": 9},
+            "random_slopes=9 is out of range",
+        ),
+        (
+            "a slope of a factor that there is not",
+            GROUPED,
+            NUMBER,
+            {"random_slopes": {2: 1}},
+            "random_slopes has [2], which are not in groups=[4]",
+        ),
+        (
+            "slopes without groups",
+            GROUPED,
+            NUMBER,
+            {"groups": None, "random_slopes": 1},
+            "random_slopes=1 vary by group, but groups=None",
+        ),
+        (
+            "a column named twice",
+            GROUPED,
+            NUMBER,
+            {"groups": [4, 4]},
+            "groups=[4, 4] names 4 twice",
+        ),
+        (
+            "a column named twice, once from the end",
+            GROUPED,
+            NUMBER,
+            {"groups": [4, -1]},
+            "groups=[4, -1]: column -1 (position 4 of X) already stands in",
+        ),
+        (
+            "one column as groups and offset",
+            GROUPED,
+            NUMBER,
+            {"offset": 4},
+            "offset=4: column 4 (position 4 of X) already stands in groups=[4]",
+        ),
+        (
+            "groups that X has no column for",
+            GROUPED,
+            NUMBER,
+            {"groups": 9},
+            "groups=9 is out of range",
+        ),
+        (
+            "groups by name, X without names",
+            GROUPED,
+            NUMBER,
+            {"groups": "school"},
+            "names a column, but X (ndarray) has no column names",
+        ),
+        ("one row", GROUPED[:1], NUMBER[:1], {}, nothing_more),
+        ("two rows", GROUPED[:2], NUMBER[:2], {}, nothing_more),
+        (
+            "10 rows, 100 columns",
+            np.c_[WIDE[:, :100], LEVELS[:10]],
+            NUMBER[:10],
+            {"groups": 100},
+            nothing_more,
+        ),
+        (
+            "a constant column",
+            replaced(GROUPED, np.s_[:, 1], 0.1),
+            NUMBER,
+            {"weight_precision": 1.0},
+            mixed_zero_weight(0.1),
+        ),
+        (
+            "a duplicated column",
+            np.c_[X, X[:, 0], LEVELS],
+            NUMBER,
+            {"groups": 5},
+            mixed_shared_weight,
+        ),
+        (
+            "one column * 1e6",
+            GROUPED * [1, 1, 1e6, 1, 1],
+            NUMBER,
+            {},
+            mixed_column_in_units(1e6),
+        ),
+        (
+            "one column * 1e160",
+            GROUPED * [1, 1, 1e160, 1, 1],
+            NUMBER,
+            {},
+            mixed_column_in_units(1e160),
+        ),
+        ("X + 1e9", np.c_[X + 1e9, LEVELS], NUMBER, {}, mixed_columns_far_away),
+        (
+            "an entry of 1e6",
+            np.c_[replaced(X, (0, 0), 1e6), LEVELS],
+            NUMBER,
+            {},
+            nothing_more,
+        ),
+        ("y that is 0", GROUPED, np.zeros(30), {}, mixed_small_rates),
+        ("one y that is not 0", GROUPED, np.eye(30)[3], {}, mixed_small_rates),
+        (
+            '`family="poisson"`, counts of up to 1e7',
+            GROUPED,
+            NUMBER * 1e6,
+            {"family": "poisson"},
+            mixed_large_rates,
+        ),
+        (
+            '`family="poisson"`, a count of 1e6',
+            GROUPED,
+            replaced(NUMBER, 3, 1e6),
+            {"family": "poisson"},
+            mixed_followed_count,
+        ),
+        (
+            '`family="poisson"`, counts that are not whole',
+            GROUPED,
+            NUMBER / 3.0,
+            {"family": "poisson"},
+            nothing_more,
+        ),
+        (
+            '`family="poisson"`, negative counts',
+            GROUPED,
+            replaced(NUMBER, 2, -1.0),
+            {"family": "poisson"},
+            "y must hold counts for family=",
+        ),
+        (
+            '`family="poisson"`, exposures * 1e-300',
+            np.c_[GROUPED, TIME * 1e-300],
+            NUMBER,
+            {"family": "poisson", "exposure": 5},
+            mixed_time_unit(1e-300),
+        ),
+        (
+            '`family="poisson"`, an exposure of 0',
+            np.c_[GROUPED, replaced(TIME, 2, 0.0)],
+            NUMBER,
+            {"family": "poisson", "exposure": 5},
+            "exposure must name a column of finite positive numbers, got",
+        ),
+        (
+            '`family="binomial"`, all trials succeed',
+            np.c_[GROUPED, TRIED],
+            TRIED,
+            BINOMIAL,
+            surely(1.0),
+        ),
+        (
+            '`family="binomial"`, no trial succeeds',
+            np.c_[GROUPED, TRIED],
+            np.zeros(30),
+            BINOMIAL,
+            surely(0.0),
+        ),
+        (
+            '`family="binomial"`, 1e9 trials a row',
+            np.c_[GROUPED, np.full(30, 1e9)],
+            np.round(1e9 / (1.0 + np.exp(-SCORE))),
+            BINOMIAL,
+            nothing_more,
+        ),
+        (
+            '`family="binomial"`, more successes than trials',
+            np.c_[GROUPED, TRIED],
+            replaced(WON, 2, 9.0),
+            BINOMIAL,
+            "y[2]=9.0 is more than its 8 trial(s)",
+        ),
+        (
+            '`family="binomial"`, successes that are not whole',
+            np.c_[GROUPED, TRIED],
+            WON / 3.0,
+            BINOMIAL,
+            "y must hold whole numbers for family='binomial', got",
+        ),
+        (
+            '`family="binomial"`, no trial in a row',
+            np.c_[GROUPED, replaced(TRIED, 2, 0.0)],
+            np.zeros(30),
+            BINOMIAL,
+            "trials must name a column of finite positive numbers, got",
+        ),
+        (
+            '`family="gaussian"`, y constant',
+            GROUPED,
+            np.full(30, 7.0),
+            GAUSSIAN,
+            nothing_more,
+        ),
+        (
+            '`family="gaussian"`, y constant in each level',
+            GROUPED,
+            LEVELS.astype(float),
+            GAUSSIAN,
+            constant_by_group,
+        ),
+        (
+            '`family="gaussian"`, y * 1e-12',
+            GROUPED,
+            Y * 1e-12,
+            GAUSSIAN,
+            mixed_target_in_units(1e-12),
+        ),
+        (
+            '`family="gaussian"`, y * 1e12',
+            GROUPED,
+            Y * 1e12,
+            GAUSSIAN,
+            mixed_target_in_units(1e12),
+        ),
+        (
+            '`family="gaussian"`, y + 1e9',
+            GROUPED,
+            Y + 1e9,
+            GAUSSIAN,
+            mixed_target_far_away,
+        ),
+        (
+            '`family="gaussian"`, an outlier of 1e6',
+            GROUPED,
+            replaced(Y, 3, 1e6),
+            GAUSSIAN,
+            mixed_outlier,
+        ),
+        (
+            '`family="gaussian"`, y without noise',
+            GROUPED,
+            X @ [1.0, 2.0, 0.0, -1.0],
+            GAUSSIAN,
+            mixed_no_noise,
+        ),
+        (
+            "NaN in X",
+            replaced(GROUPED, (0, 0), np.nan),
+            NUMBER,
+            {},
+            "Input X contains NaN",
+        ),
+        (
+            "infinity in X",
+            replaced(GROUPED, (0, 0), np.inf),
+            NUMBER,
+            {},
+            "Input X contains infinity",
+        ),
+        (
+            "NaN in y",
+            GROUPED,
+            replaced(NUMBER, 0, np.nan),
+            {},
+            "Input y contains NaN",
+        ),
+        (
+            "strings in y",
+            GROUPED,
+            np.full(30, "a"),
+            {},
+            "could not convert string to float",
+        ),
+        (
+            "strings in a feature",
+            np.c_[WORDS_OF_LEVELS, GROUPED[:, 1:].astype(object)],
+            NUMBER,
+            {},
+            "could not convert string to float",
+        ),
+        ("no rows", GROUPED[:0], NUMBER[:0], {}, "Found array with 0 sample(s)"),
+        (
+            "two targets",
+            GROUPED,
+            np.c_[NUMBER, NUMBER],
+            {},
+            "y should be a 1d array",
+        ),
+    ],
+)
+
+
+# -- VariationalMixedEffectsClassifier -------------------------------------------------
+
+LABELS_BY_LEVEL = (LEVELS > 2).astype(int)
+
+
+def levels_apart(model, params):
+    effects = model.random_effects_["x4"].mean[:, 0]
+    assert effects[:3].max() < effects[3:].min() and np.all(np.abs(effects) < 20.0)
+    assert model.score(GROUPED, LABELS_BY_LEVEL) == 1.0
+    return "fits; effects are as large as the prior of their sd lets them be"
+
+
+def rows_apart(model, params):
+    assert model.score(GROUPED, APART) == 1.0
+    assert np.all(np.abs(np.ravel(model.coef_)) * model.X_scale_ < 30.0)
+    return "fits; weights are as large as their prior lets them be"
+
+
+def grouped_label_kinds(labels):
+    def check(model, params):
+        assert list(model.classes_) == sorted(set(labels))
+        here = like(model, GROUPED, YES)
+        close(model.elbo_, here.elbo_)
+        assert np.array_equal(
+            model.predict(GROUPED), model.classes_[here.predict(GROUPED)]
+        )
+        return "fits; predictions are these labels"
+
+    return check
+
+
+def rare_label(model, params):
+    assert np.mean(model.predict_proba(GROUPED)[:, 1]) < 0.2
+    return "fits; probabilities are small"
+
+
+MIXED_CLASSES = Table(
+    VariationalMixedEffectsClassifier,
+    "With both links and both posteriors; the last column of X holds the groups.",
+    [
+        {**OWN, "link": link, "posterior": posterior}
+        for link in ("logit", "probit")
+        for posterior in ("structured", "mean_field")
+    ],
+    usable_effects,
+    [
+        ("levels of one class each", GROUPED, LABELS_BY_LEVEL, {}, levels_apart),
+        ("classes that a column separates", GROUPED, APART, {}, rows_apart),
+        (
+            "a level a row",
+            np.c_[X, np.arange(30)],
+            YES,
+            {},
+            nothing_more,
+        ),
+        ("a level that fit has not seen", GROUPED, YES, {}, new_level),
+        (
+            "a missing level where fit has seen none",
+            GROUPED,
+            YES,
+            {},
+            new_missing_level,
+        ),
+        (
+            "missing levels (NaN)",
+            replaced(GROUPED, np.s_[LEVELS == 5, 4], np.nan),
+            YES,
+            {},
+            missing_level,
+        ),
+        (
+            "levels that are strings",
+            named_groups(list("abcdef"))[0],
+            YES,
+            {},
+            named_groups(list("abcdef"))[1],
+        ),
+        (
+            "a slope in levels that have one row each",
+            np.c_[X, np.arange(30)],
+            YES,
+            {"random_slopes": 1},
+            nothing_more,
+        ),
+        (
+            "labels that are strings",
+            GROUPED,
+            np.where(YES == 1, "yes", "no"),
+            {},
+            grouped_label_kinds(["no", "yes"]),
+        ),
+        (
+            "labels that are booleans",
+            GROUPED,
+            YES == 1,
+            {},
+            grouped_label_kinds([False, True]),
+        ),
+        ("a class with one row", GROUPED, np.eye(30, dtype=int)[3], {}, rare_label),
+        ("two rows", GROUPED[:2], [0, 1], {}, nothing_more),
+        (
+            "10 rows, 100 columns",
+            np.c_[WIDE[:, :100], LEVELS[:10]],
+            FEW,
+            {"groups": 100},
+            nothing_more,
+        ),
+        ("one class", GROUPED, np.zeros(30), {}, "y holds one class only"),
+        (
+            "three classes",
+            GROUPED,
+            THREE,
+            {},
+            "Only binary classification is supported",
+        ),
+        (
+            "labels that are numbers of a scale",
+            GROUPED,
+            SCORE,
+            {},
+            "Unknown label type",
+        ),
+        (
+            "NaN in X",
+            replaced(GROUPED, (0, 0), np.nan),
+            YES,
+            {},
+            "Input X contains NaN",
+        ),
+        (
+            "a column named twice",
+            GROUPED,
+            YES,
+            {"groups": [4, 4]},
+            "groups=[4, 4] names 4 twice",
+        ),
+    ],
+)
+
+
 # -- the page --------------------------------------------------------------------------
 
 TABLES = [REGRESSION, MIXTURE, TOPICS, HMM, SYSTEMS, LOGISTIC, GLM]
+TABLES += [MIXED, MIXED_CLASSES]
 EVERY_ROW = [(table, *row) for table in TABLES for row in table.rows]
 
 

@@ -10,6 +10,10 @@ from scipy.sparse.linalg import LinearOperator
 import twins
 from skvi.kernels import coordinate
 from skvi.linalg import (
+    ArrowBlocks,
+    ArrowGram,
+    ArrowLayout,
+    ArrowPrecision,
     DenseCovariance,
     DenseGram,
     DensePrecision,
@@ -17,6 +21,7 @@ from skvi.linalg import (
     DiagonalPrecision,
     DualPrecision,
     FactorGram,
+    GroupedRows,
     ScaledInverse,
     SparseRows,
     Spectrum,
@@ -381,3 +386,216 @@ def test_scaled_covariance(scale):
 def test_scaled_variance_of_a_scalar():
     assert scaled_covariance(2.0, -3.0) == 18.0
     assert scaled_covariance(np.array(2.0), np.array(-3.0)) == 18.0
+
+
+# -- arrow precisions ------------------------------------------------------------------
+
+# {name: (levels and effects of each factor)}
+ARROWS = {
+    "no factor": [],
+    "intercepts": [(6, 1)],
+    "slopes": [(5, 3)],
+    "crossed": [(7, 1), (4, 1)],
+    "crossed slopes": [(6, 2), (3, 1), (4, 3)],
+}
+each_arrow = pytest.mark.parametrize("name", ARROWS)
+each_arrow_kind = pytest.mark.parametrize("joint", [True, False])
+
+
+def spd_blocks(q, seed):
+    root = generator(seed).standard_normal((q, q + 2))
+    return root @ root.T + 0.3 * np.eye(q)
+
+
+def grouped_rows(name, n=40, p=3):
+    rng, factors = generator(11), ARROWS[name]
+    codes = [rng.integers(0, J, n) for J, _ in factors]
+    for code, (J, _) in zip(codes, factors):
+        code[code == J - 1] = 0  # a level without a row
+    terms = [
+        np.column_stack([np.ones(n), rng.standard_normal((n, q - 1))])
+        for _, q in factors
+    ]
+    layout = ArrowLayout(p, tuple(factors))
+    X = rng.standard_normal((n, p))
+    return GroupedRows(layout, X, codes, terms), (X, codes, terms)
+
+
+def dense_rows(layout, X, codes, terms):
+    """The design by its definition: a column for every effect of every level."""
+    Z = np.zeros((len(X), layout.dim))
+    Z[:, : layout.width] = X
+    for f, (code, term) in enumerate(zip(codes, terms)):
+        at = layout.positions(f)
+        for i in range(len(X)):
+            if code[i] >= 0:
+                Z[i, at[code[i]]] += term[i]
+    return Z
+
+
+def arrow(name, joint=True):
+    """(precision, its dense twin, rows, their dense twin)."""
+    rows, parts = grouped_rows(name)
+    layout, Z = rows.layout, dense_rows(rows.layout, *parts)
+    weight = generator(12).uniform(0.2, 2.0, len(Z))
+    ridge = generator(13).uniform(0.5, 2.0, layout.width)
+    priors = [spd_blocks(q, f) for f, (_, q) in enumerate(layout.factors)]
+    dense = Z.T @ (weight[:, None] * Z)
+    block = np.zeros_like(dense, dtype=bool)
+    common = np.arange(layout.width)
+    dense[common, common] += ridge
+    block[np.ix_(common, common)] = True
+    for f, prior in enumerate(priors):
+        for at in layout.positions(f):
+            dense[np.ix_(at, at)] += prior
+            block[np.ix_(at, at)] = True
+    if not joint:
+        dense = np.where(block, dense, 0.0)
+    kind = ArrowPrecision if joint else ArrowBlocks
+    return kind(rows.gram(weight), ridge, priors), dense, rows, Z
+
+
+@each_arrow
+def test_grouped_rows_are_their_dense_matrix(name):
+    rows, parts = grouped_rows(name)
+    Z = dense_rows(rows.layout, *parts)
+    assert rows.shape == Z.shape
+    every = [np.arange(rows.layout.width)]
+    every += [rows.layout.positions(f).ravel() for f in range(len(ARROWS[name]))]
+    np.testing.assert_array_equal(np.sort(np.concatenate(every)), np.arange(Z.shape[1]))
+    close(rows.dense(), Z, 1e-14)
+    theta, v = generator(1).standard_normal(Z.shape[1]), generator(2).random(len(Z))
+    close(rows.dot(theta), Z @ theta, 1e-13)
+    close(rows.tdot(v), Z.T @ v, 1e-13)
+    some = generator(3).permutation(len(Z))[:9]
+    close(rows[some].dense(), Z[some], 1e-14)
+    close(rows[some].dot(theta), Z[some] @ theta, 1e-13)
+
+
+@each_arrow
+def test_rows_of_unknown_levels_have_none_of_their_effects(name):
+    rows, (X, codes, terms) = grouped_rows(name)
+    codes = [np.where(np.arange(len(X)) % (f + 2), c, -1) for f, c in enumerate(codes)]
+    rows = GroupedRows(rows.layout, X, codes, terms)
+    Z = dense_rows(rows.layout, X, codes, terms)
+    theta = generator(1).standard_normal(Z.shape[1])
+    close(rows.dot(theta), Z @ theta, 1e-13)
+    precision, dense, *_ = arrow(name)
+    inverse = np.linalg.inv(dense)
+    close(precision.of_predictors(rows), np.diag(Z @ inverse @ Z.T))
+    close(precision.inner(rows), Z @ inverse @ Z.T)
+
+
+@each_arrow
+@each_arrow_kind
+def test_arrow_is_its_dense_matrix(name, joint):
+    precision, dense, rows, Z = arrow(name, joint)
+    inverse, d = np.linalg.inv(dense), len(dense)
+    assert precision.dim == d
+    vector, some = generator(2).standard_normal(d), generator(3).standard_normal((4, d))
+    close(precision.solve(vector), inverse @ vector)
+    close(precision.solve(some.T), inverse @ some.T)
+    close(precision.logdet(), np.linalg.slogdet(dense)[1])
+    close(precision.variances(), np.diag(inverse))
+    at = np.arange(d)[::2]
+    close(precision.variance_sum(at), np.diag(inverse)[at].sum())
+    close(precision.quadratic(some), np.diag(some @ dense @ some.T))
+    close(as_matrix(precision.covariance()), inverse)
+    close(precision.of_predictors(rows), np.diag(Z @ inverse @ Z.T))
+    close(precision.inner(rows), Z @ inverse @ Z.T)
+    p = rows.layout.width
+    close(precision.common_covariance(), inverse[:p, :p])
+    for f in range(len(ARROWS[name])):
+        at = rows.layout.positions(f)
+        expected = np.stack([inverse[np.ix_(each, each)] for each in at])
+        close(precision.blocks(f), expected)
+
+
+@each_arrow
+@each_arrow_kind
+def test_draws_of_an_arrow_have_the_inverse_as_covariance(name, joint):
+    precision, dense, *_ = arrow(name, joint)
+    n = 40_000
+    draws = precision.sample(n, generator())
+    assert draws.shape == (n, len(dense))
+    root = np.linalg.cholesky(dense)
+    white = draws @ root  # uncorrelated, of variance one
+    products = white.T @ white / n - np.eye(len(dense))
+    assert np.max(np.abs(products)) < 5.0 * np.sqrt(2.0 / n)
+    assert np.max(np.abs(white.mean(axis=0))) < 4.5 / np.sqrt(n)
+
+
+@each_arrow
+@each_arrow_kind
+def test_a_copy_of_an_arrow_answers_the_same(name, joint):
+    precision, _, rows, _ = arrow(name, joint)
+    precision.of_predictors(rows)
+    copy = pickle.loads(pickle.dumps(precision))
+    for again in (precision, copy):
+        np.testing.assert_array_equal(again.variances(), precision.variances())
+        np.testing.assert_array_equal(
+            again.of_predictors(rows), precision.of_predictors(rows)
+        )
+        assert again.logdet() == precision.logdet()
+
+
+@each_arrow
+def test_arrow_in_chunks_is_the_whole(name, monkeypatch):
+    whole, _, rows, _ = arrow(name)
+    monkeypatch.setattr("skvi.linalg.arrow.CHUNK", 20)
+    monkeypatch.setattr("skvi.linalg.arrow.MOST_DENSE", 4)
+    parts, dense, *_ = arrow(name)
+    close(parts.variances(), whole.variances(), 1e-13)
+    close(parts.of_predictors(rows), whole.of_predictors(rows), 1e-13)
+    # large covariances are never formed
+    covariance = parts.covariance()
+    if len(dense) > 4:
+        assert isinstance(covariance, LinearOperator)
+    vector = np.arange(len(dense), dtype=float)
+    close(covariance @ vector, np.linalg.solve(dense, vector))
+
+
+@each_arrow
+def test_arrow_grams_add_and_scale(name):
+    rows, _ = grouped_rows(name)
+    weight = generator(12).uniform(0.2, 2.0, rows.shape[0])
+    cut = rows[:15].gram(weight[:15]) + rows[15:].gram(weight[15:])
+    assert isinstance(cut, ArrowGram)
+    ridge = np.ones(rows.layout.width)
+    priors = [np.eye(q) for _, q in rows.layout.factors]
+    once = ArrowPrecision(rows.gram(weight), ridge, priors)
+    close(ArrowPrecision(cut, ridge, priors).covariance(), once.covariance())
+    twice = ArrowPrecision(2.0 * cut, 2.0 * ridge, [2.0 * prior for prior in priors])
+    close(2.0 * twice.covariance(), once.covariance())
+
+
+def test_an_arrow_of_extreme_scales_keeps_its_digits():
+    """A factor that is nearly known to be zero, and one nearly free."""
+    rows, parts = grouped_rows("crossed slopes")
+    Z = dense_rows(rows.layout, *parts)
+    weight, ridge = np.ones(len(Z)), np.full(rows.layout.width, 1e-6)
+    priors = [1e10 * np.eye(2), 1e-4 * np.eye(1), np.diag([1e8, 1.0, 1e-3])]
+    dense = Z.T @ Z
+    common = np.arange(rows.layout.width)
+    dense[common, common] += ridge
+    for f, prior in enumerate(priors):
+        for at in rows.layout.positions(f):
+            dense[np.ix_(at, at)] += prior
+    precision = ArrowPrecision(rows.gram(weight), ridge, priors)
+    sd = 1.0 / np.sqrt(np.diag(dense))
+    scaled = np.linalg.inv(dense * np.outer(sd, sd))
+    np.testing.assert_allclose(
+        precision.variances(), np.diag(scaled) * sd**2, rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        precision.logdet(), np.linalg.slogdet(dense)[1], rtol=1e-10
+    )
+
+
+def test_an_arrow_that_is_not_positive_definite_is_an_error():
+    rows, _ = grouped_rows("intercepts")
+    for prior in (-1e3, np.nan):
+        with pytest.raises(np.linalg.LinAlgError):
+            ArrowPrecision(
+                rows.gram(np.ones(rows.shape[0])), np.ones(3), [np.full((1, 1), prior)]
+            )

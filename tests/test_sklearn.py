@@ -23,7 +23,8 @@ CHOICES = (
 # what a row takes to end at an optimum of its data, as its arrays are for these
 PRECISION = ("tol", "max_iter", "block_size")
 # columns that the data of the checks do not have
-ROLES = ("sequence", "sequence_weight", "offset", "exposure")
+ROLES = ("sequence", "sequence_weight", "offset", "exposure", "trials")
+ROLES += ("groups", "random_slopes", "sd_prior")
 SMOOTHERS = [case for case in CASES if case.kind.smooths]
 
 
@@ -33,6 +34,8 @@ def representatives():
     for case in CASES:
         estimator = case.estimator()
         params = estimator.get_params()
+        if params.get("family") == "binomial":
+            continue  # no y of the checks counts successes
         made = {
             (case.make, params["posterior"], name, params[name])
             for name in CHOICES
@@ -42,7 +45,10 @@ def representatives():
             seen |= made
             defaults = case.make().get_params()
             own = [name for name in params if name in PRECISION + ROLES]
-            own += [name for name, value in params.items() if np.ndim(value) > 0]
+            several = list, tuple, np.ndarray
+            own += [
+                name for name, value in params.items() if isinstance(value, several)
+            ]
             if case.make is VariationalLinearDynamicalSystem:
                 own.append("n_components")  # one state tells as much, and is faster
             yield estimator.set_params(**{name: defaults[name] for name in own})

@@ -3,6 +3,7 @@
 import numpy as np
 
 from skvi.columns import feature_position, missing_ids
+from skvi.linalg import GroupedRows
 
 
 def entries_of(groups):
@@ -78,7 +79,13 @@ def levels_of(ids):
     if ids.dtype.kind != "O":
         levels = np.unique(ids[~missing])
     else:
-        levels = _sorted(set(ids[~missing].tolist()))
+        try:
+            levels = _sorted(set(ids[~missing].tolist()))
+        except TypeError as error:
+            raise ValueError(
+                "groups must name columns of ids such as numbers or strings, but a "
+                f"column holds values that cannot be compared ({error}); convert it."
+            ) from error
     if not missing.any():
         return levels
     out = np.empty(len(levels) + 1, dtype=object)
@@ -150,3 +157,76 @@ def slopes_of(estimator, random_slopes, entries, kept):
             )
         out.append(at)
     return out
+
+
+class Factors:
+    """Grouping factors of a fit, in the user's order.
+
+    Attributes
+    ----------
+    names : list of str
+    slopes : list of list of int
+        Positions of slope columns among the features.
+    slope_names : list of list of str
+    levels : list of arrays
+    """
+
+    def __init__(self, names, slopes, slope_names, levels):
+        self.names = names
+        self.slopes = slopes
+        self.slope_names = slope_names
+        self.levels = levels
+
+    @property
+    def order(self):
+        """Factors with the one of most effects first: that one is eliminated."""
+        sizes = [len(v) * (1 + len(s)) for v, s in zip(self.levels, self.slopes)]
+        return sorted(range(len(sizes)), key=lambda f: -sizes[f])
+
+    def in_order(self):
+        """(names, sizes) as the model has them."""
+        names = [self.names[f] for f in self.order]
+        sizes = [(len(self.levels[f]), 1 + len(self.slopes[f])) for f in self.order]
+        return names, tuple(sizes)
+
+    def codes(self, groups):
+        """Codes of ids in the user's order of factors."""
+        return [codes_of(ids, levels) for ids, levels in zip(groups, self.levels)]
+
+    def slope_scales(self, frame):
+        return {name: frame.scale[at] for name, at in zip(self.names, self.slopes)}
+
+    def terms(self, factor, X, frame):
+        """Coefficients of the effects of a factor's levels, (n, effects)."""
+        at = self.slopes[factor]
+        return np.column_stack([np.ones(len(X)), X[:, at] / frame.scale[at]])
+
+    def new_levels(self, rows, codes, known, frame):
+        """For factors with levels that count as new: their terms, and numbers of them.
+
+        Numbers are -1 where the level is known.
+        """
+        terms, ids = {}, {}
+        for f, name in enumerate(self.names):
+            new = known[f] < 0
+            if not new.any():
+                continue
+            term = self.terms(f, rows.features, frame)
+            terms[name] = np.where(new[:, None], term, 0.0)
+            number = codes_of(rows.groups[f], levels_of(rows.groups[f]))
+            ids[name] = np.where(new, number, -1)
+        return terms, ids
+
+
+def grouped_rows(layout, frame, rows, factors, codes):
+    """Rows in standard units, factors in the model's order."""
+    X = rows.features
+    Z = np.ones((len(X), len(frame.scale) + frame.level))
+    divisor = np.where(frame.varies, frame.scale, np.inf)
+    Z[:, : X.shape[1]] = (X - frame.offset) / divisor
+    return GroupedRows(
+        layout,
+        Z,
+        [codes[f] for f in factors.order],
+        [factors.terms(f, X, frame) for f in factors.order],
+    )

@@ -1,4 +1,4 @@
-"""What the estimators of mixed-effects models share: groups, fitting, tables."""
+"""What the estimators of mixed-effects models share: groups, fitting, predictors."""
 
 import warnings
 from numbers import Integral, Real
@@ -6,28 +6,22 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted
 
 from skvi._sklearn import Interval, StrOptions, check_sample_weight
 from skvi.columns import numeric_column, validate_columns
-from skvi.distributions import LocationScaleMixture
 from skvi.estimators.base import VariationalEstimator
-from skvi.estimators.effects_tables import (
-    EffectsTable,
-    RandomEffects,
-    VarianceComponents,
-)
 from skvi.estimators.grouping import (
-    codes_of,
+    Factors,
     columns_of,
     entries_of,
     factor_names,
     factor_values,
+    grouped_rows,
     levels_of,
     slopes_of,
 )
-from skvi.estimators.linear_summary import LinearSummaryMixin
 from skvi.estimators.mixed_attributes import MixedAttributes
+from skvi.estimators.mixed_summary import MixedSummaryMixin
 from skvi.estimators.priors import positive_precisions
 from skvi.estimators.variance_priors import (
     EFFECTS_DEFAULT,
@@ -35,7 +29,7 @@ from skvi.estimators.variance_priors import (
     variance_prior,
 )
 from skvi.inference.blocks import blas_threads
-from skvi.linalg import ArrowLayout, GroupedRows
+from skvi.linalg import ArrowLayout
 from skvi.models.glm import ColumnTotals
 from skvi.models.glm.data import Frame
 from skvi.models.mixed import (
@@ -103,7 +97,7 @@ class Rows:
             yield slice(start, min(start + SLICE, self.shape[0]))
 
 
-class MixedEffectsModel(LinearSummaryMixin, VariationalEstimator):
+class MixedEffectsModel(MixedSummaryMixin, VariationalEstimator):
     """Base of the regressor and the classifier."""
 
     _roles = ("groups", "offset")
@@ -166,7 +160,9 @@ class MixedEffectsModel(LinearSummaryMixin, VariationalEstimator):
         model, sd_priors, noise_prior = self._model(factors, frame, units)
         response, offset = units.inward(y, rows.offset)
         block = Block(
-            _grouped(model.layout, frame, rows, factors, factors.codes(rows.groups)),
+            grouped_rows(
+                model.layout, frame, rows, factors, factors.codes(rows.groups)
+            ),
             self._response(response, rows),
             weight,
             offset,
@@ -338,89 +334,6 @@ class MixedEffectsModel(LinearSummaryMixin, VariationalEstimator):
         q = self._fitted_q
         return q if (q.noise is None) == (model.noise_prior is None) else None
 
-    # -- tables ------------------------------------------------------------------------
-
-    @property
-    def coef_covariance_(self):
-        """Posterior covariance of the weights, (n_features, n_features)."""
-        check_is_fitted(self)
-        p = len(self.X_scale_)
-        scale = self._fitted_units.scale / self.X_scale_
-        return self._fitted_law.common_covariance()[:p, :p] * np.outer(scale, scale)
-
-    @property
-    def random_effects_(self):
-        """Table of the random effects of all factors."""
-        check_is_fitted(self)
-        return RandomEffects({name: self._effects_table(name) for name in self.levels_})
-
-    def _effects_table(self, name):
-        q, law, factors = self._fitted_q, self._fitted_law, self._fitted_factors
-        at, scale = q.parts[f"effects_{name}"], self._fitted_effect_scale[name]
-        position = list(q.components).index(name)
-        return EffectsTable(
-            name,
-            self.levels_[name],
-            ["intercept", *factors.slope_names[factors.names.index(name)]],
-            law.mean[at] * scale,
-            np.sqrt(law.effect_variances(position, at)) * scale,
-            np.diag(q.components[name].wishart.inverse_mean) * scale**2,
-        )
-
-    @property
-    def variance_components_(self):
-        """Table of standard deviations and correlations."""
-        check_is_fitted(self)
-        law, factors = self._fitted_law, self._fitted_factors
-        table = VarianceComponents()
-        for name, slope_names in zip(factors.names, factors.slope_names):
-            effects = ["intercept", *slope_names]
-            moments = law.moments(name)
-            means = moments.log_mean + np.log(self._fitted_effect_scale[name])
-            for effect, mean, sd in zip(effects, means, moments.log_sd):
-                table.add_sd(f"sd({name}: {effect})", mean, sd, moments.shape)
-            pairs = zip(*np.triu_indices(len(effects), 1))
-            for (a, b), mean, sd in zip(pairs, moments.angle_mean, moments.angle_sd):
-                title = f"corr({name}: {effects[a]}, {effects[b]})"
-                table.add_correlation(title, mean, sd)
-        if law.noise is not None:
-            moments = law.moments("noise")
-            mean = moments.log_mean[0] + np.log(self._fitted_units.scale)
-            table.add_sd("sd(noise)", mean, moments.log_sd[0], moments.shape)
-        return table
-
-    def _laws(self, rows, level=1.0, noise=False):
-        """Gaussian laws of ``level * b + rows @ w``, in the data's units."""
-        units = self._fitted_units
-        level = np.broadcast_to(level, len(rows))
-        shift = level * units.shift
-        if self._fitted_frame.level:
-            rows = np.column_stack([rows, level])
-        law = self._fitted_law
-        mean = rows @ law.mean[: rows.shape[1]]
-        common = law.common_covariance()
-        variance = np.maximum(np.einsum("na,ab,nb->n", rows, common, rows), 0.0)
-        return [
-            LocationScaleMixture(
-                np.ones(1),
-                np.array([np.inf]),
-                (shift + units.scale * mean)[:, None],
-                units.scale * np.sqrt(variance)[:, None],
-            )
-        ]
-
-    def _output_names(self):
-        return None
-
-    def _summary_notes(self):
-        table = self.variance_components_
-        notes = {"elbo": self.elbo_}
-        notes.update(
-            (name, float(mean))
-            for name, mean in zip(table.names, getattr(table, "mean", ()))
-        )
-        return notes
-
     # -- predictions -------------------------------------------------------------------
 
     def _draw(self, n, rng):
@@ -437,7 +350,7 @@ class MixedEffectsModel(LinearSummaryMixin, VariationalEstimator):
         known = codes
         if not rows.include_random:
             known = [np.full_like(code, -1) for code in codes]
-        grouped = _grouped(
+        grouped = grouped_rows(
             self._fitted_model.layout, self._fitted_frame, rows, factors, known
         )
         grouped.new, grouped.new_ids = factors.new_levels(
@@ -479,76 +392,3 @@ class MixedEffectsModel(LinearSummaryMixin, VariationalEstimator):
         return eta + (units.shift + rows.offset)[:, None], (
             None if noise is None else units.scale**2 * noise[:, 0, 0]
         )
-
-
-class Factors:
-    """Grouping factors of a fit, in the user's order.
-
-    Attributes
-    ----------
-    names : list of str
-    slopes : list of list of int
-        Positions of slope columns among the features.
-    slope_names : list of list of str
-    levels : list of arrays
-    """
-
-    def __init__(self, names, slopes, slope_names, levels):
-        self.names = names
-        self.slopes = slopes
-        self.slope_names = slope_names
-        self.levels = levels
-
-    @property
-    def order(self):
-        """Factors with the one of most effects first: that one is eliminated."""
-        sizes = [len(v) * (1 + len(s)) for v, s in zip(self.levels, self.slopes)]
-        return sorted(range(len(sizes)), key=lambda f: -sizes[f])
-
-    def in_order(self):
-        """(names, sizes) as the model has them."""
-        names = [self.names[f] for f in self.order]
-        sizes = [(len(self.levels[f]), 1 + len(self.slopes[f])) for f in self.order]
-        return names, tuple(sizes)
-
-    def codes(self, groups):
-        """Codes of ids in the user's order of factors."""
-        return [codes_of(ids, levels) for ids, levels in zip(groups, self.levels)]
-
-    def slope_scales(self, frame):
-        return {name: frame.scale[at] for name, at in zip(self.names, self.slopes)}
-
-    def terms(self, factor, X, frame):
-        """Coefficients of the effects of a factor's levels, (n, effects)."""
-        at = self.slopes[factor]
-        return np.column_stack([np.ones(len(X)), X[:, at] / frame.scale[at]])
-
-    def new_levels(self, rows, codes, known, frame):
-        """For factors with levels that count as new: their terms, and numbers of them.
-
-        Numbers are -1 where the level is known.
-        """
-        terms, ids = {}, {}
-        for f, name in enumerate(self.names):
-            new = known[f] < 0
-            if not new.any():
-                continue
-            term = self.terms(f, rows.features, frame)
-            terms[name] = np.where(new[:, None], term, 0.0)
-            number = codes_of(rows.groups[f], levels_of(rows.groups[f]))
-            ids[name] = np.where(new, number, -1)
-        return terms, ids
-
-
-def _grouped(layout, frame, rows, factors, codes):
-    """Rows in standard units, factors in the model's order."""
-    X = rows.features
-    Z = np.ones((len(X), len(frame.scale) + frame.level))
-    divisor = np.where(frame.varies, frame.scale, np.inf)
-    Z[:, : X.shape[1]] = (X - frame.offset) / divisor
-    return GroupedRows(
-        layout,
-        Z,
-        [codes[f] for f in factors.order],
-        [factors.terms(f, X, frame) for f in factors.order],
-    )

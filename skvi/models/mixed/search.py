@@ -5,7 +5,7 @@ from functools import partial
 from skvi.inference.acceleration import Anderson
 from skvi.inference.drivers import Batch, Damped
 from skvi.inference.engine import climb
-from skvi.models.mixed.model import GaussianRows
+from skvi.models.mixed.gaussian_rows import GaussianRows
 
 N_PLAIN = 2  # iterations before the first extrapolation
 
