@@ -3,9 +3,11 @@
 from html import escape
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 N_NODES = 40  # of correlations
+N_POINTS = 2000  # of a law that has no closed form
+MOST_SKEWNESS = 2.0
 LONGEST = 60  # rows of a table that are printed
 
 
@@ -154,28 +156,16 @@ class VarianceComponents(_Table):
         self._rows = []
         self._set_columns()
 
-    def add_sd(self, name, log_mean, log_sd, shape=np.inf):
-        """A standard deviation, by the moments of its log.
-
-        ``shape`` is that of the variance's inverse gamma law; infinite: the standard
-        deviation is log-normal.
-        """
-        if np.isinf(shape):
-            mean = np.exp(log_mean + 0.5 * log_sd**2)
-            sd = mean * np.sqrt(np.expm1(log_sd**2))
-            reach = special.ndtri(0.975) * log_sd
-            ends = np.exp([log_mean - reach, log_mean + reach])
+    def add_sds(self, names, moments, units):
+        """Standard deviations, by what is known of their logs."""
+        if moments.shape is not None:
+            laws = [moments.shape] * len(names)
+            read = _of_inverse_gamma
         else:
-            root = np.exp(log_mean + 0.5 * special.psi(shape))  # of the rate
-            ends = root / np.sqrt(special.gammaincinv(shape, [0.975, 0.025]))
-            mean = sd = np.inf
-            if shape > 0.5:
-                mean = root * np.exp(
-                    special.gammaln(shape - 0.5) - special.gammaln(shape)
-                )
-            if shape > 1.0:
-                sd = np.sqrt(root**2 / (shape - 1.0) - mean**2)
-        self._add(name, mean, sd, *ends, log_mean, log_sd)
+            laws, read = moments.log_skewness, _of_skewed_log
+        logs = moments.log_mean + np.log(units)
+        for name, mean, sd, law in zip(names, logs, moments.log_sd, laws):
+            self._add(name, *read(mean, sd, law), mean, sd)
 
     def add_correlation(self, name, angle_mean, angle_sd):
         """A correlation, by the Gaussian law of its inverse hyperbolic tangent."""
@@ -202,3 +192,22 @@ class VarianceComponents(_Table):
         head = ["component", "mean", "sd", "lower", "upper"]
         rows = [[name, *row[:4]] for name, row in zip(self.names, self._rows)]
         return head, rows
+
+
+def _of_inverse_gamma(log_mean, log_sd, shape):
+    """Mean, sd and interval of the root of an inverse gamma variable."""
+    root = np.exp(log_mean + 0.5 * special.psi(shape))  # of the rate
+    mean = sd = np.inf
+    if shape > 0.5:
+        mean = root * np.exp(special.gammaln(shape - 0.5) - special.gammaln(shape))
+    if shape > 1.0:
+        sd = np.sqrt(root**2 / (shape - 1.0) - mean**2)
+    return mean, sd, *(root / np.sqrt(special.gammaincinv(shape, [0.975, 0.025])))
+
+
+def _of_skewed_log(log_mean, log_sd, skewness):
+    """The same where the log has these moments: a gamma law of either sign."""
+    law = stats.pearson3(np.clip(skewness, -MOST_SKEWNESS, MOST_SKEWNESS))
+    values = np.exp(log_mean + log_sd * law.ppf((np.arange(N_POINTS) + 0.5) / N_POINTS))
+    ends = np.exp(log_mean + log_sd * law.ppf([0.025, 0.975]))
+    return values.mean(), values.std(), *ends

@@ -51,17 +51,17 @@ class MixedSummaryMixin(LinearSummaryMixin):
         for name, slope_names in zip(factors.names, factors.slope_names):
             effects = ["intercept", *slope_names]
             moments = law.moments(name)
-            means = moments.log_mean + np.log(self._fitted_effect_scale[name])
-            for effect, mean, sd in zip(effects, means, moments.log_sd):
-                table.add_sd(f"sd({name}: {effect})", mean, sd, moments.shape)
+            table.add_sds(
+                [f"sd({name}: {effect})" for effect in effects],
+                moments,
+                self._fitted_effect_scale[name],
+            )
             pairs = zip(*np.triu_indices(len(effects), 1))
             for (a, b), mean, sd in zip(pairs, moments.angle_mean, moments.angle_sd):
                 title = f"corr({name}: {effects[a]}, {effects[b]})"
                 table.add_correlation(title, mean, sd)
         if law.noise is not None:
-            moments = law.moments("noise")
-            mean = moments.log_mean[0] + np.log(self._fitted_units.scale)
-            table.add_sd("sd(noise)", mean, moments.log_sd[0], moments.shape)
+            table.add_sds(["sd(noise)"], law.moments("noise"), self._fitted_units.scale)
         return table
 
     def _laws(self, rows, level=1.0, noise=False):

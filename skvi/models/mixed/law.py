@@ -19,15 +19,18 @@ class Moments(NamedTuple):
         Of the logs of standard deviations.
     angle_mean, angle_sd : arrays of shape (q (q - 1) / 2,)
         Of the inverse hyperbolic tangents of correlations, those of the upper triangle.
-    shape : float
-        Of the inverse gamma laws of variances; infinite: sds are log-normal.
+    shape : float or None
+        Of the inverse gamma laws of variances, if these are what variances have.
+    log_skewness : array of shape (q,) or None
+        Of the logs of standard deviations, where they are known by moments.
     """
 
     log_mean: np.ndarray
     log_sd: np.ndarray
     angle_mean: np.ndarray
     angle_sd: np.ndarray
-    shape: float = np.inf
+    shape: float | None = None
+    log_skewness: np.ndarray | None = None
 
 
 class EffectsLaw:

@@ -263,7 +263,7 @@ class _Average:
     def law(self):
         start = self.problem.point(self.middle, self.problem.q.gaussian)
         means, functions = start.gaussian.mean.copy(), start.functions.copy()
-        variance = np.zeros_like(functions)
+        variance, third = np.zeros_like(functions), np.zeros_like(functions)
         precisions, shares, along = [start.gaussian.precision], [1.0], []
         for axis in range(len(self.middle)):
             weights, points = self._explored(axis, start)
@@ -275,6 +275,7 @@ class _Average:
             average = weights @ values
             functions += average - start.functions
             variance += weights @ (values - average) ** 2
+            third += weights @ (values - average) ** 3
             shares[0] += weights[0] - 1.0
             kept = weights > LEAST_SHARE
             kept[0] = False
@@ -284,19 +285,25 @@ class _Average:
                 precisions.append(points[k].gaussian.precision)
                 shares.append(scale * weights[k])
         along = np.concatenate(along, axis=1)
-        return self._law(means, precisions, shares, along, functions, np.sqrt(variance))
+        effects = means, precisions, shares, along
+        return self._law(effects, functions, np.sqrt(variance), third)
 
-    def _law(self, means, precisions, shares, along, functions, sds):
+    def _law(self, effects, functions, sds, third):
         components, moments, at = {}, {}, 0
         for name, law in self.problem.laws.items():
             logs = slice(at, at + law.dim)
             at += law.dim + law.dim * (law.dim - 1) // 2
             angles = slice(logs.stop, at)
             moments[name] = Moments(
-                functions[logs], sds[logs], functions[angles], sds[angles]
+                functions[logs],
+                sds[logs],
+                functions[angles],
+                sds[angles],
+                log_skewness=third[logs] / sds[logs] ** 3,
             )
             corrected = law.with_spread(4.0 * np.mean(sds[logs] ** 2))
             shift = functions[logs] - 0.5 * corrected.log_variances
             components[name] = corrected.rescaled(np.exp(shift))
         noise = components.pop("noise") if self.problem.q.noise is not None else None
+        means, precisions, shares, along = effects
         return EffectsLaw(means, precisions, components, noise, shares, along, moments)
