@@ -109,11 +109,12 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
         Whether there is an intercept. If not, columns are not centred, either.
 
     posterior_covariance : {"variational", "linear_response"}, default="variational"
-        "linear_response" corrects covariances for what q holds independent, effects
-        and variance components: ``coef_covariance_``, standard deviations, intervals
-        and ``variance_components_``. Needed where groups are few. It costs some four
-        solves for each variance component and never changes ``posterior_`` or
-        ``elbo_``.
+        "linear_response" corrects for what q holds independent, effects and variance
+        components: the posterior of these is explored around what linear response
+        says, and effects are averaged over it. This changes ``coef_covariance_``,
+        standard deviations, intervals, ``variance_components_`` and, by a fraction of
+        a standard deviation, means; never ``posterior_`` or ``elbo_``. Needed where
+        groups are few. It costs some ten solves for each variance component.
 
     max_iter : int, default=500
         Largest number of iterations.
