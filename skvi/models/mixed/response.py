@@ -33,6 +33,11 @@ both sides until it has fallen by ``DEEP`` nats (as Rue, Martino & Chopin 2009, 
 
 for whatever is a function of theta: log sds and correlations, the effects' means m and
 conditional covariances; the law of total covariance adds the covariance of m.
+
+What axes do to each other is not seen along one. To first order the spread along j
+moves the mean along i by half the third derivative, once in i and twice in j (the
+skewness term of Laplace's method); nodes along i are tilted by the sum of these, which
+takes four more points for every pair of axes.
 """
 
 from typing import NamedTuple
@@ -50,6 +55,8 @@ DEEP = 7.0  # nats
 SPACING = 0.5  # of nodes z = sinh(k spacing), in sds of an axis
 SPACING_OF_MANY, MANY = 0.8, 500  # where a solve has a dense matrix of that order
 MOST_NODES = 24  # to one side
+STEPS = 0.3, 2.0  # of variances, at whose roots third derivatives are looked at
+MOST_SHIFT = 1.0  # of the mean along an axis, in sds
 SETTLED = 1e-4  # posterior sds of the effects at a node
 LEAST_SHARE = 1e-5  # of a node that is kept
 NO_RESPONSE = (
@@ -224,6 +231,24 @@ class _Point(NamedTuple):
     log_density: float
 
 
+class _Axis(NamedTuple):
+    """Nodes along an axis, the middle first: places in sds, points and weights."""
+
+    z: np.ndarray
+    points: list
+    weights: np.ndarray
+
+    def moments(self):
+        mean = self.weights @ self.z
+        return mean, self.weights @ (self.z - mean) ** 2
+
+    def shifted(self, shift):
+        """The weights with the mean moved, by an exponential tilt to first order."""
+        mean, variance = self.moments()
+        weights = self.weights * np.exp(shift / variance * (self.z - mean))
+        return self._replace(weights=weights / weights.sum())
+
+
 class _Average:
     """Averages over theta, explored along the columns of ``axes``."""
 
@@ -231,42 +256,81 @@ class _Average:
         self.problem = problem
         self.middle = middle
         self.axes = axes
-        many = problem.model.layout.n_root > MANY
-        self.spacing = SPACING_OF_MANY if many else SPACING
+        self.many = problem.model.layout.n_root > MANY
+        self.spacing = SPACING_OF_MANY if self.many else SPACING
+
+    def _at(self, z, near):
+        """The point that many sds from the middle, or None where there is none."""
+        try:
+            with np.errstate(all="ignore"):
+                point = self.problem.point(self.middle + self.axes @ z, near)
+        except np.linalg.LinAlgError:
+            return None
+        return point if np.isfinite(point.log_density) else None
 
     def _explored(self, axis, start):
-        """(weights, points) along an axis; the first is the middle."""
-        points, weights = [start], [1.0]
+        points, zs, widths = [start], [0.0], [1.0]
         highest = start.log_density
+        direction = np.eye(len(self.middle))[axis]
         for sign in (1.0, -1.0):
             near = start.gaussian
             for k in range(1, MOST_NODES + 1):
                 t = sign * k * self.spacing
-                theta = self.middle + np.sinh(t) * self.axes[:, axis]
-                try:
-                    with np.errstate(all="ignore"):
-                        point = self.problem.point(theta, near)
-                except np.linalg.LinAlgError:
-                    break
-                if not np.isfinite(point.log_density):
+                point = self._at(np.sinh(t) * direction, near)
+                if point is None:
                     break
                 highest = max(highest, point.log_density)
                 points.append(point)
                 near = point.gaussian
-                weights.append(np.cosh(t))
+                zs.append(np.sinh(t))
+                widths.append(np.cosh(t))
                 if point.log_density < highest - DEEP:
                     break
         logs = np.array([point.log_density for point in points])
-        weights = np.array(weights) * np.exp(logs - highest)
-        return weights / weights.sum(), points
+        weights = np.array(widths) * np.exp(logs - highest)
+        return _Axis(np.array(zs), points, weights / weights.sum())
+
+    def _shifts(self, axes, start):
+        """What the other axes' spread adds to the mean along each.
+
+        To first order half the sum of the third derivatives, once along the axis and
+        twice along another, in units in which all second ones are one.
+        """
+        d = len(axes)
+        out = np.zeros(d)
+        steps = np.sqrt([np.clip(axis.moments()[1], *STEPS) for axis in axes])
+        signs = (1.0, -1.0)
+
+        def value(i, a, j=None, b=0.0):
+            z = np.zeros(d)
+            z[i] = a * steps[i]
+            if j is not None:
+                z[j] = b * steps[j]
+            point = self._at(z, start.gaussian)
+            return np.nan if point is None else point.log_density
+
+        alone = np.array([[value(i, a) for a in signs] for i in range(d)])
+        for i in range(d):
+            for j in range(i):
+                both = np.array([[value(i, a, j, b) for b in signs] for a in signs])
+                along_j = both.sum(axis=1) - 2.0 * alone[i]
+                along_i = both.sum(axis=0) - 2.0 * alone[j]
+                out[i] += 0.25 * (along_j[0] - along_j[1]) * steps[i]
+                out[j] += 0.25 * (along_i[0] - along_i[1]) * steps[j]
+        return np.clip(np.nan_to_num(out), -MOST_SHIFT, MOST_SHIFT)
 
     def law(self):
-        start = self.problem.point(self.middle, self.problem.q.gaussian)
+        start = self._at(np.zeros(len(self.middle)), self.problem.q.gaussian)
+        if start is None:
+            raise ValueError(NO_RESPONSE)
+        axes = [self._explored(axis, start) for axis in range(len(self.middle))]
+        if not self.many:
+            shifts = self._shifts(axes, start)
+            axes = [axis.shifted(shift) for axis, shift in zip(axes, shifts)]
         means, functions = start.gaussian.mean.copy(), start.functions.copy()
         variance, third = np.zeros_like(functions), np.zeros_like(functions)
         precisions, shares, along = [start.gaussian.precision], [1.0], []
-        for axis in range(len(self.middle)):
-            weights, points = self._explored(axis, start)
+        for _, points, weights in axes:
             stack = np.stack([point.gaussian.mean for point in points])
             average = weights @ stack
             means += average - start.gaussian.mean
@@ -284,8 +348,7 @@ class _Average:
             for k in np.flatnonzero(kept):
                 precisions.append(points[k].gaussian.precision)
                 shares.append(scale * weights[k])
-        along = np.concatenate(along, axis=1)
-        effects = means, precisions, shares, along
+        effects = means, precisions, shares, np.concatenate(along, axis=1)
         return self._law(effects, functions, np.sqrt(variance), third)
 
     def _law(self, effects, functions, sds, third):
