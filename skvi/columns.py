@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_array, check_X_y, validate_data
 
 # The longest list of column names that an error spells out.
 _MAX_NAMES = 30
+INTEGERS = "int", "uint"  # how the names of integer dtypes start
 
 
 class SplitColumns(NamedTuple):
@@ -474,7 +475,15 @@ def _column(X, position):
     """One column as a 1-D array of its own dtype, and a copy."""
     if sparse.issparse(X):
         return X[:, [position]].toarray().ravel()
-    return np.array(_select(X, position))
+    column = _select(X, position)
+    values = np.array(column)
+    if values.dtype.kind == "f" and str(column.dtype).lower().startswith(INTEGERS):
+        # A missing value has made floats, which do not tell large integers apart.
+        values = np.array(
+            column.astype(object) if hasattr(column, "astype") else (column.to_list()),
+            dtype=object,
+        )
+    return values
 
 
 # Ids

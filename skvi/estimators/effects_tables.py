@@ -8,6 +8,7 @@ from scipy import special, stats
 N_NODES = 40  # of correlations
 N_POINTS = 2000  # of a law that has no closed form
 MOST_SKEWNESS = 2.0
+EFFECTS_HEAD = ["group", "level", "effect", "mean", "sd", "shrinkage"]
 LONGEST = 60  # rows of a table that are printed
 
 
@@ -98,13 +99,12 @@ class EffectsTable(_Table):
         self._title = f"Random effects of {group}"
 
     def _cells(self):
-        head = ["group", "level", "effect", "mean", "sd", "shrinkage"]
         rows = []
         for g, level in enumerate(self.levels):
             for k, effect in enumerate(self.effects):
                 numbers = self.mean[g, k], self.sd[g, k], self.shrinkage[g, k]
                 rows.append([self.group, level, effect, *map(float, numbers)])
-        return head, rows
+        return EFFECTS_HEAD, rows
 
 
 class RandomEffects(_Table):
@@ -131,9 +131,8 @@ class RandomEffects(_Table):
         return len(self._tables)
 
     def _cells(self):
-        head = ["group", "level", "effect", "mean", "sd", "shrinkage"]
         tables = self._tables.values()
-        return head, [row for table in tables for row in table._cells()[1]]
+        return EFFECTS_HEAD, [row for table in tables for row in table._cells()[1]]
 
 
 class VarianceComponents(_Table):

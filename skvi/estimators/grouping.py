@@ -19,7 +19,11 @@ def entries_of(groups):
                 f"groups={groups!r}: {entry!r} must name two columns or more, each "
                 "once; their combinations are the levels."
             )
-        if entry in entries[:k]:
+        columns = set(entry) if isinstance(entry, tuple) else {entry}
+        if any(
+            columns == (set(other) if isinstance(other, tuple) else {other})
+            for other in entries[:k]
+        ):
             raise ValueError(
                 f"groups={groups!r} names {entry!r} twice: name each factor once."
             )
@@ -35,7 +39,7 @@ def columns_of(groups):
     return list(seen) or None
 
 
-def factor_names(entries, feature_names):
+def factor_names(entries, feature_names, n_columns):
     """A str for each factor."""
 
     def name(column):
@@ -43,11 +47,17 @@ def factor_names(entries, feature_names):
             return column
         if feature_names is not None:
             return str(feature_names[column])
-        return f"x{column}"
+        return f"x{column % n_columns}"
 
-    return [
+    names = [
         ":".join(map(name, e)) if isinstance(e, tuple) else name(e) for e in entries
     ]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"groups={entries!r} makes factors of equal names, {names}: rename a "
+            "column, or name each factor once."
+        )
+    return names
 
 
 def factor_values(entries, columns, values):
@@ -67,7 +77,7 @@ def factor_values(entries, columns, values):
 
 def _plain(ids):
     """Ids as Python objects, missing ones None."""
-    out = np.asarray(ids).tolist()
+    out = _keys(np.asarray(ids))
     missing = missing_ids(ids)
     return [None if absent else value for value, absent in zip(out, missing)]
 
@@ -89,7 +99,7 @@ def levels_of(ids):
     if not missing.any():
         return levels
     out = np.empty(len(levels) + 1, dtype=object)
-    out[:-1] = levels.tolist() if levels.dtype.kind not in "mM" else list(levels)
+    out[:-1] = _keys(levels)
     return out
 
 
@@ -122,8 +132,9 @@ def codes_of(ids, levels):
 
 
 def _keys(ids):
+    """Ids as Python objects; times of all units as those of the standard library."""
     if ids.dtype.kind in "mM":
-        return list(ids)
+        ids = ids.astype(f"{ids.dtype.kind}8[us]").astype(object)
     return ids.tolist()
 
 

@@ -8,12 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skvi._sklearn import StrOptions, fit_context
 from skvi.callbacks import fit_task
-from skvi.estimators.base import (
-    VariationalEstimator,
-    as_generator,
-    check_count,
-    keeps_fit_on_error,
-)
+from skvi.estimators.base import as_generator, check_count, keeps_fit_on_error
 from skvi.estimators.labels import log_probabilities_of
 from skvi.estimators.mixed_effects import PARAMETERS, MixedEffectsModel
 from skvi.likelihoods import BernoulliLogit, BernoulliProbit
@@ -98,8 +93,9 @@ class VariationalMixedEffectsClassifier(ClassifierMixin, MixedEffectsModel):
         components: the posterior of these is explored around what linear response
         says, and effects are averaged over it. This changes ``coef_covariance_``,
         standard deviations, intervals, ``variance_components_`` and, by a fraction of
-        a standard deviation, means; never ``posterior_`` or ``elbo_``. Needed where
-        groups are few. It costs some ten solves for each variance component.
+        a standard deviation, means; never ``posterior_``, its draws, ``covariances_``
+        or ``elbo_``. Needed where groups are few. It costs some ten solves for each
+        variance component.
 
     max_iter : int, default=500
         Largest number of iterations.
@@ -242,11 +238,6 @@ class VariationalMixedEffectsClassifier(ClassifierMixin, MixedEffectsModel):
     """
 
     _parameter_constraints = {
-        **{
-            name: constraint
-            for name, constraint in VariationalEstimator._parameter_constraints.items()
-            if name != "n_jobs"
-        },
         **PARAMETERS,
         "link": [StrOptions(set(LINKS))],
     }
@@ -315,11 +306,7 @@ class VariationalMixedEffectsClassifier(ClassifierMixin, MixedEffectsModel):
         self : object
         """
         given = {"X": X, "y": y, "sample_weight": sample_weight}
-        if not self.fit_intercept and self.intercept_precision is not None:
-            raise ValueError(
-                f"intercept_precision={self.intercept_precision!r} means nothing with "
-                "fit_intercept=False: leave it None."
-            )
+        self._check_intercept("intercept_precision")
         rows, labels = self._validate(X, y, reset=True)
         check_classification_targets(labels)
         weight = self._weights(sample_weight, rows)
@@ -367,8 +354,7 @@ class VariationalMixedEffectsClassifier(ClassifierMixin, MixedEffectsModel):
             In the order of ``classes_``.
         """
         check_is_fitted(self)
-        rows, _ = self._validate(X)
-        rows.include_random = bool(include_random)
+        rows = self._rows(X, include_random)
         likelihood = self._fitted_model.likelihood
         out = np.empty((rows.shape[0], 2))
         for some, mean, variance, new, spread in self._predictors(rows):
@@ -438,7 +424,7 @@ class VariationalMixedEffectsClassifier(ClassifierMixin, MixedEffectsModel):
         scores = self.decision_function(X, include_random)
         return self.classes_[(scores > 0.0).astype(np.intp)]
 
-    def log_predictive_density(self, X, y):
+    def log_predictive_density(self, X, y, include_random=True):
         """Log probability of each row's label given the training data.
 
         Parameters
@@ -449,13 +435,17 @@ class VariationalMixedEffectsClassifier(ClassifierMixin, MixedEffectsModel):
         y : array-like of shape (n_samples,)
             Labels, each one of ``classes_``.
 
+        include_random : bool, default=True
+            As in ``predict_log_proba``.
+
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
         """
-        return log_probabilities_of(self.predict_log_proba(X), y, self.classes_)
+        logs = self.predict_log_proba(X, include_random)
+        return log_probabilities_of(logs, y, self.classes_)
 
-    def sample_y(self, X, n_samples=1, random_state=None):
+    def sample_y(self, X, n_samples=1, random_state=None, include_random=True):
         """Draw new labels from the posterior predictive law, jointly over rows.
 
         Parameters
@@ -469,13 +459,16 @@ class VariationalMixedEffectsClassifier(ClassifierMixin, MixedEffectsModel):
         random_state : int, RandomState instance or None, default=None
             Determines the draws.
 
+        include_random : bool, default=True
+            As in ``predict_log_proba``.
+
         Returns
         -------
         y_samples : ndarray of shape (n_samples_X, n_samples)
         """
         check_is_fitted(self)
         check_count(n_samples, "n_samples")
-        rows, _ = self._validate(X)
+        rows = self._rows(X, include_random)
         rng = as_generator(random_state)
         eta, _ = self._replicated(rows, int(n_samples), rng)
         probability = np.exp(self._fitted_model.likelihood.log_density(1.0, eta))

@@ -48,11 +48,17 @@ DISTANCE_TOL, CHEAP, MANY = 1e-7, 500, 100_000
 DISTANCE_TOL_OF_MANY = 1e-4
 WEIGHT_PRECISION = 0.16  # a prior sd of 2.5 for a column's sd: log odds, rates, y's sd
 INTERCEPT_PRECISION = 0.04  # a prior sd of five
+FAR = 5.0  # sds that the mean of a slope column may be from zero
 SLICE = 8192  # rows that are predicted together
 
 PARAMETERS = {
+    **{
+        name: constraint
+        for name, constraint in VariationalEstimator._parameter_constraints.items()
+        if name != "n_jobs"
+    },
     "groups": [None, str, Integral, tuple, list],
-    "random_slopes": [None, str, Integral, list, dict],
+    "random_slopes": [None, str, Integral, tuple, list, dict],
     "offset": [None, str, Integral],
     "sd_prior": [None, tuple, list, dict],
     "correlation_concentration": [Interval(Real, 0.0, None, closed="neither")],
@@ -105,6 +111,21 @@ class MixedEffectsModel(MixedSummaryMixin, VariationalEstimator):
 
     # -- rows --------------------------------------------------------------------------
 
+    def _check_intercept(self, *names):
+        """That parameters of the intercept are not given where there is none."""
+        for name in () if self.fit_intercept else names:
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} means nothing with "
+                    "fit_intercept=False: leave it None."
+                )
+
+    def _rows(self, X, include_random):
+        """Validated rows to predict, and whether effects of known levels count."""
+        rows, _ = self._validate(X)
+        rows.include_random = bool(include_random)
+        return rows
+
     def _validate(self, X, y="no_validation", reset=False, **params):
         roles = {role: getattr(self, role) for role in self._roles}
         roles["groups"] = columns = columns_of(self.groups)
@@ -115,7 +136,7 @@ class MixedEffectsModel(MixedSummaryMixin, VariationalEstimator):
             roles=roles,
             reset=reset,
             dtype=np.float64,
-            ensure_min_features=0 if columns and self.fit_intercept else 1,
+            ensure_min_features=0 if columns else 1,
             **params,
         )
         features = split.features
@@ -246,7 +267,8 @@ class MixedEffectsModel(MixedSummaryMixin, VariationalEstimator):
 
     def _factors(self, rows, frame):
         entries = entries_of(self.groups)
-        names = factor_names(entries, getattr(self, "feature_names_in_", None))
+        seen = getattr(self, "feature_names_in_", None)
+        names = factor_names(entries, seen, self.n_features_in_)
         slopes = slopes_of(self, self.random_slopes, entries, rows.kept)
         flat = sorted({j for at in slopes for j in at})
         constant = [j for j in flat if not frame.varies[j]]
@@ -257,9 +279,27 @@ class MixedEffectsModel(MixedSummaryMixin, VariationalEstimator):
                 "only, so that nothing can vary by group with them; leave them out "
                 "(intercepts vary by group in any case)."
             )
+        self._warn_of_far_slopes(flat, frame, rows.kept)
         of_slopes = [[self._name_of(j, rows.kept) for j in at] for at in slopes]
         levels = [levels_of(ids) for ids in rows.groups]
         return Factors(names, slopes, of_slopes, levels)
+
+    def _warn_of_far_slopes(self, features, frame, kept):
+        """Where zero is far from all rows, intercepts and slopes are hardly two."""
+        far = [
+            self._name_of(j, kept)
+            for j in features
+            if abs(frame.offset[j]) > FAR * frame.scale[j]
+        ]
+        if far:
+            warnings.warn(
+                f"random_slopes={self.random_slopes!r}: the values of {far} are many "
+                "standard deviations from zero, where random intercepts are those of "
+                "the column as given. Centre these columns, or no prior of intercepts "
+                "and slopes will suit.",
+                UserWarning,
+                stacklevel=6,  # the caller of fit, past its decorators
+            )
 
     def _name_of(self, feature, kept):
         names = getattr(self, "feature_names_in_", None)
@@ -269,6 +309,11 @@ class MixedEffectsModel(MixedSummaryMixin, VariationalEstimator):
 
     def _model(self, factors, frame, units):
         names, sizes = factors.in_order()
+        if self.sd_prior is not None and not names:
+            raise ValueError(
+                f"sd_prior={self.sd_prior!r} means nothing with groups=None: name the "
+                "column of the groups, or leave sd_prior None."
+            )
         p = len(frame.scale)
         layout = ArrowLayout(p + frame.level, sizes)
         ridge = np.broadcast_to(self._weight_precision(p), (p,))
@@ -307,13 +352,15 @@ class MixedEffectsModel(MixedSummaryMixin, VariationalEstimator):
     def _sd_prior(self, name, names):
         if not isinstance(self.sd_prior, dict):
             return self.sd_prior
-        unknown = [key for key in self.sd_prior if key not in names]
+        entries = entries_of(self.groups)
+        unknown = [k for k in self.sd_prior if k not in names and k not in entries]
         if unknown:
             raise ValueError(
                 f"sd_prior has {unknown!r}, which are no grouping factors; the factors "
                 f"are {names}."
             )
-        return self.sd_prior.get(name)
+        entry = entries[names.index(name)]
+        return self.sd_prior.get(name, self.sd_prior.get(entry))
 
     def _weight_precision(self, p):
         if self.weight_precision is None:
@@ -344,7 +391,7 @@ class MixedEffectsModel(MixedSummaryMixin, VariationalEstimator):
         return draws
 
     def _predictor(self, rows):
-        """(grouped rows, mean of eta, its variance at known levels), in its units."""
+        """(grouped rows, mean of eta in its units)."""
         units, factors = self._fitted_units, self._fitted_factors
         codes = factors.codes(rows.groups)
         known = codes
@@ -361,13 +408,14 @@ class MixedEffectsModel(MixedSummaryMixin, VariationalEstimator):
         return grouped, mean
 
     def _predictors(self, rows):
-        """Yield (slice, mean, variance, mean and variance of what new levels add)."""
-        square = self._fitted_units.scale**2
+        """Yield (slice, mean, variance, mean and variance of what new levels add).
+
+        All but the mean are in standard units, whose squares are floats.
+        """
         for some in rows.slices():
             grouped, mean = self._predictor(rows[some])
-            variance = square * self._fitted_law.of_predictors(grouped)
-            new, spread = self._fitted_law.of_new_levels(grouped)
-            yield some, mean, variance, square * new, square**2 * spread
+            variance = self._fitted_law.of_predictors(grouped)
+            yield some, mean, variance, *self._fitted_law.of_new_levels(grouped)
 
     def _replicated(self, rows, n_samples, rng):
         """Draws of eta, (n, n_samples), new levels drawn, too; and of the noise."""

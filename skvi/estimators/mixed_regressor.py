@@ -9,8 +9,8 @@ from sklearn.utils.validation import check_is_fitted
 from skvi._sklearn import Interval, StrOptions, fit_context
 from skvi.callbacks import fit_task
 from skvi.distributions import LocationScaleMixture
-from skvi.estimators.base import VariationalEstimator, keeps_fit_on_error
-from skvi.estimators.mixed_effects import PARAMETERS, MixedEffectsModel
+from skvi.estimators.base import as_generator, check_count, keeps_fit_on_error
+from skvi.estimators.mixed_effects import PARAMETERS, MixedEffectsModel, Rows
 from skvi.estimators.prediction import PredictiveRegressorMixin
 from skvi.likelihoods import Binomial, Gaussian, Poisson
 from skvi.models.glm.predictive import AveragedLaw, BinomialLaw, CountLaw
@@ -113,8 +113,9 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
         components: the posterior of these is explored around what linear response
         says, and effects are averaged over it. This changes ``coef_covariance_``,
         standard deviations, intervals, ``variance_components_`` and, by a fraction of
-        a standard deviation, means; never ``posterior_`` or ``elbo_``. Needed where
-        groups are few. It costs some ten solves for each variance component.
+        a standard deviation, means; never ``posterior_``, its draws, ``covariances_``
+        or ``elbo_``. Needed where groups are few. It costs some ten solves for each
+        variance component.
 
     max_iter : int, default=500
         Largest number of iterations.
@@ -278,11 +279,6 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
     """
 
     _parameter_constraints = {
-        **{
-            name: constraint
-            for name, constraint in VariationalEstimator._parameter_constraints.items()
-            if name != "n_jobs"
-        },
         **PARAMETERS,
         "family": [StrOptions(set(LIKELIHOODS))],
         "exposure": [None, str, Integral],
@@ -383,13 +379,7 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
         refuse("exposure", ["poisson"])
         refuse("trials", ["binomial"])
         refuse("noise_sd_prior", ["gaussian"])
-        if not self.fit_intercept:
-            for name in ("intercept_mean", "intercept_precision"):
-                if getattr(self, name) is not None:
-                    raise ValueError(
-                        f"{name}={getattr(self, name)!r} means nothing with "
-                        "fit_intercept=False: leave it None."
-                    )
+        self._check_intercept("intercept_mean", "intercept_precision")
 
     def _validate_pairs(self, X, y, reset=False):
         rows, y = self._validate(X, y, reset=reset, y_numeric=True)
@@ -495,9 +485,9 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
         y_quantiles : ndarray of shape (n_samples, n_quantiles)
             With `quantiles`.
         """
-        return super().predict(
-            _Marked(X, include_random), return_std, return_cov, quantiles
-        )
+        check_is_fitted(self)
+        rows = self._rows(X, include_random)
+        return super().predict(rows, return_std, return_cov, quantiles)
 
     def predict_interval(self, X, confidence_level=0.95, include_random=True):
         """Central interval that holds a new y with the given probability.
@@ -518,14 +508,40 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
         interval : ndarray of shape (n_samples, 2)
             Lower and upper end.
         """
-        return super().predict_interval(_Marked(X, include_random), confidence_level)
+        check_is_fitted(self)
+        rows = self._rows(X, include_random)
+        return super().predict_interval(rows, confidence_level)
+
+    def sample_y(self, X, n_samples=1, random_state=None, include_random=True):
+        """Draw new responses from the posterior predictive law, jointly over rows.
+
+        Draws are those of ``posterior_``, whatever `posterior_covariance`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples_X, n_columns)
+            Rows.
+
+        n_samples : int, default=1
+            Number of draws.
+
+        random_state : int, RandomState instance or None, default=None
+            Determines the draws.
+
+        include_random : bool, default=True
+            As in ``predict``.
+
+        Returns
+        -------
+        y_samples : ndarray of shape (n_samples_X, n_samples)
+        """
+        check_is_fitted(self)
+        check_count(n_samples, "n_samples")
+        rows = self._rows(X, include_random)
+        return self._replicate(rows, int(n_samples), as_generator(random_state))
 
     def _validate_rows(self, X):
-        if not isinstance(X, _Marked):
-            return self._validate(X)[0]
-        rows, _ = self._validate(X.X)
-        rows.include_random = bool(X.include_random)
-        return rows
+        return X if isinstance(X, Rows) else self._validate(X)[0]
 
     def _predictive_laws(self, rows):
         for some, mean, variance, new, spread in self._predictors(rows):
@@ -533,16 +549,13 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
 
     def _law(self, rows, mean, variance, new, spread):
         if self.family == "gaussian":
-            square = self._fitted_units.scale**2
-            noise, noise_spread = self._fitted_law.of_noise()
-            nodes, weights = variance_nodes(
-                new + square * noise, spread + square**2 * noise_spread
-            )
-            scale = np.sqrt(variance[:, None] + nodes)
+            unit, fitted = self._fitted_units.scale, self._fitted_law
+            noise, noise_spread = fitted.of_noise()
+            nodes, weights = variance_nodes(new + noise, spread + noise_spread)
+            scale = unit * np.sqrt(variance[:, None] + nodes)
             loc = np.broadcast_to(mean[:, None], scale.shape)
-            return LocationScaleMixture(
-                weights, np.full(len(weights), np.inf), loc, scale
-            )
+            normal = np.full(len(weights), np.inf)
+            return LocationScaleMixture(weights, normal, loc, scale)
         if not new.any():
             return self._count_law(rows, mean, variance)
         nodes, weights = variance_nodes(new, spread)
@@ -579,7 +592,7 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
         covariance[np.diag_indices(len(variance))] = variance
         return [covariance]
 
-    def log_predictive_density(self, X, y):
+    def log_predictive_density(self, X, y, include_random=True):
         """Log density of each y given its row and the training data.
 
         Parameters
@@ -590,6 +603,9 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
         y : array-like of shape (n_samples,)
             Observed responses.
 
+        include_random : bool, default=True
+            As in ``predict``.
+
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
@@ -597,6 +613,7 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
         """
         check_is_fitted(self)
         rows, y = self._validate_pairs(X, y)
+        rows.include_random = bool(include_random)
         y = self._response(y, rows)
         parts = [laws[0].log_density(y[s]) for s, laws in self._predictive_laws(rows)]
         return np.concatenate(parts)
@@ -609,11 +626,3 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
             return rng.poisson(np.exp(np.minimum(eta, 40.0))).astype(np.float64)
         trials = self._trials(rows).astype(np.int64)[:, None]
         return rng.binomial(trials, special.expit(eta)).astype(np.float64)
-
-
-class _Marked:
-    """X with whether effects of known levels count, on its way through validation."""
-
-    def __init__(self, X, include_random):
-        self.X = X
-        self.include_random = include_random

@@ -10,6 +10,7 @@ from skvi.estimators.effects_tables import (
     VarianceComponents,
 )
 from skvi.estimators.linear_summary import LinearSummaryMixin
+from skvi.models.mixed import NOISE
 
 
 class MixedSummaryMixin(LinearSummaryMixin):
@@ -39,7 +40,7 @@ class MixedSummaryMixin(LinearSummaryMixin):
             ["intercept", *factors.slope_names[factors.names.index(name)]],
             law.mean[at] * scale,
             np.sqrt(law.effect_variances(position, at)) * scale,
-            np.diag(q.components[name].wishart.inverse_mean) * scale**2,
+            np.diag(law.components[name].wishart.inverse_mean) * scale**2,
         )
 
     @property
@@ -61,7 +62,7 @@ class MixedSummaryMixin(LinearSummaryMixin):
                 title = f"corr({name}: {effects[a]}, {effects[b]})"
                 table.add_correlation(title, mean, sd)
         if law.noise is not None:
-            table.add_sds(["sd(noise)"], law.moments("noise"), self._fitted_units.scale)
+            table.add_sds(["sd(noise)"], law.moments(NOISE), self._fitted_units.scale)
         return table
 
     def _laws(self, rows, level=1.0, noise=False):

@@ -62,7 +62,7 @@ class ArrowPrecision(VarianceSum):
         n_levels, q = layout.first
         cross = gram.cross.reshape(n_levels, q, p)
         white = self.factor @ cross
-        flat = white.reshape(-1, p)
+        flat = white.reshape(n_levels * q, p)
         self.gain = np.swapaxes(self.factor, -1, -2) @ white  # G's dense columns
         root[:p, :p] -= flat.T @ flat
         self.links = None
@@ -88,15 +88,19 @@ class ArrowPrecision(VarianceSum):
 
     # -- G -----------------------------------------------------------------------------
 
+    @property
+    def _flat_gain(self):
+        n_levels, q = self.layout.first
+        return self.gain.reshape(n_levels * q, self.layout.width)
+
     def _gain_dot(self, root):
         """``G r`` for r of shape (n_root, k)."""
         p = self.layout.width
-        out = self.gain.reshape(-1, p) @ root[:p]
+        out = self._flat_gain @ root[:p]
         return out if self.links is None else out + self.links @ root[p:]
 
     def _gain_tdot(self, u):
-        p = self.layout.width
-        head = self.gain.reshape(-1, p).T @ u
+        head = self._flat_gain.T @ u
         if self.links is None:
             return head
         return np.concatenate([head, self.links.T @ u])
@@ -203,7 +207,7 @@ class ArrowPrecision(VarianceSum):
         white = np.linalg.solve(np.swapaxes(self.factor, -1, -2), u)
         return self.root.quadratic(root) + (white**2).sum(axis=(1, 2, 3))
 
-    def of_predictors(self, rows, n_outputs=1):
+    def of_predictors(self, rows):
         """Variances of each row's linear predictor."""
         out = _root_variances(self.root.covariance(), rows)
         if not self.layout.factors:
@@ -347,7 +351,7 @@ class ArrowBlocks(VarianceSum):
             out = out + (white**2).sum(axis=(1, 2, 3))
         return out
 
-    def of_predictors(self, rows, n_outputs=1):
+    def of_predictors(self, rows):
         """Variances of each row's linear predictor."""
         out = np.einsum("np,np->n", rows.X @ self.common.covariance(), rows.X)
         for (_, C), code, term in zip(self.parts, rows.codes, rows.terms):

@@ -110,6 +110,8 @@ class DensePrecision(VarianceSum):
 
     def covariance(self):
         if self._covariance is None:
+            if self.dim == 0:
+                return np.zeros((0, 0))
             inverse, _ = linalg.lapack.dpotri(self.factor, lower=True)
             lower = np.tril(inverse)
             self._covariance = lower + np.tril(inverse, -1).T

@@ -96,6 +96,7 @@ class DiscreteLaw(ABC):
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             s2 = np.nan_to_num(np.log1p(variance / mean**2), nan=1.0, posinf=50.0)
             guess = np.log(mean) - 0.5 * s2 + np.sqrt(s2) * special.ndtri(probability)
+        guess = np.nan_to_num(guess, nan=0.0)  # where the mean is beyond all floats
         guess = np.floor(np.exp(np.clip(guess, -MOST, 40.0)))
         width = 1.0 + np.floor(0.1 * np.minimum(np.sqrt(variance), guess + 1.0))
         low, high = np.maximum(guess - width, -1.0), guess + width

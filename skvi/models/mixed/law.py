@@ -4,10 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skvi.inference.quadrature import gaussian_rule
+from skvi.inference.quadrature import random_rule
 
 N_DRAWS = 4096  # of correlations
-N_RULE = 1  # of gaussian_rule, for laws of log variances
+NOISE = None  # for a name: factors may have any str
+REACH, N_NODES = 2.6, 14  # of laws of log variances, in sds
+N_POINTS = 256  # of covariance matrices
 
 
 class Moments(NamedTuple):
@@ -49,7 +51,7 @@ class EffectsLaw:
     along : array of shape (dim, k), optional
         ... and have ``along along'`` added.
     moments : dict of str to Moments, optional
-        Of components and noise (named "noise"), if they are not those of their laws.
+        Of components and noise (NOISE), if they are not those of their laws.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class EffectsLaw:
         """Moments of a component, or of the noise."""
         if self._moments is not None:
             return self._moments[name]
-        law = self.noise if name == "noise" else self.components[name]
+        law = self.noise if name is NOISE else self.components[name]
         sd = np.full(law.dim, 0.5 * np.sqrt(law.spread))
         if law.dim == 1:
             none = np.zeros(0)
@@ -134,10 +136,24 @@ class EffectsLaw:
         mean = variance = np.zeros(len(rows.X))
         for name, term in rows.new.items():
             law = self.components[name]
-            square = np.einsum("na,ab,nb->n", term, law.scale, term)
-            each, spread = _log_normal_moments(square, law)
+            if law.dim == 1 or self._moments is None:
+                # The variance is inverse gamma, of whatever combination of effects.
+                square = np.einsum("na,ab,nb->n", term, law.scale, term)
+                each, spread = _log_normal_moments(square, law)
+            else:
+                squares = np.einsum("na,kab,nb->nk", term, self._points(name), term)
+                each, spread = squares.mean(axis=1), squares.var(axis=1)
             mean, variance = mean + each, variance + spread
         return mean, variance
+
+    def _points(self, name):
+        """Covariance matrices that stand for the law of one, (k, q, q)."""
+        law, moments = self.components[name], self._moments[name]
+        z, _ = random_rule(N_POINTS, law.dim)
+        logs = moments.log_mean + moments.log_sd * np.clip(z, -REACH, REACH)
+        sds, roots = np.exp(logs), np.sqrt(np.diag(law.scale))
+        correlations = law.scale / np.outer(roots, roots)
+        return correlations * sds[:, :, None] * sds[:, None, :]
 
     def of_noise(self):
         """(mean, variance) of the noise variance, by its log-normal law."""
@@ -148,8 +164,10 @@ class EffectsLaw:
         out = np.zeros((len(rows.X), len(rows.X)))
         for name, term in rows.new.items():
             law, ids = self.components[name], rows.new_ids[name]
-            ratio = np.exp(law.log_variances - np.log(np.diag(law.scale)))
-            center = law.scale * np.exp(0.5 * law.spread) * ratio[0]
+            if law.dim == 1 or self._moments is None:
+                center = law.scale * _log_normal_moments(1.0, law)[0]
+            else:
+                center = self._points(name).mean(axis=0)
             same = (ids[:, None] == ids) & (ids >= 0)
             out += same * (term @ center @ term.T)
         return out
@@ -167,10 +185,15 @@ def _log_normal_moments(scale, law):
 
 
 def variance_nodes(mean, variance):
-    """Nodes (n, k) and weights of log-normal laws with these moments."""
-    nodes, weights = gaussian_rule(N_RULE)
+    """Nodes (n, k) and weights of log-normal laws with these moments.
+
+    They end at the 99.5 % quantile: exponentials of variances, which rates have for
+    means, have no expectation under laws with longer tails.
+    """
+    nodes = np.linspace(-REACH, REACH, N_NODES)
+    weights = np.exp(-0.5 * nodes**2)
     safe = np.where(mean > 0.0, mean, 1.0)
     spread = np.log1p(variance / safe**2)
     logs = np.log(safe) - 0.5 * spread
     at = np.exp(logs[:, None] + np.sqrt(spread)[:, None] * nodes)
-    return at * (mean > 0.0)[:, None], weights
+    return at * (mean > 0.0)[:, None], weights / weights.sum()

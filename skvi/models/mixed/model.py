@@ -131,10 +131,10 @@ class MixedModel(Model):
                 out[name] = before[name]
         return out
 
-    def scatters(self, gaussian, sums):
+    def scatters(self, gaussian, sums, names=None):
         """``sum_g E u_g u_g'`` by factor, from the sums of the covariances."""
         out = []
-        for name, each in zip(self.priors, sums):
+        for name, each in zip(names or self.priors, sums):
             means = gaussian.mean[self.parts[f"effects_{name}"]]
             out.append(means.T @ means + each)
         return out

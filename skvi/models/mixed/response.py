@@ -47,7 +47,7 @@ from scipy import linalg
 
 from skvi.distributions import Gaussian
 from skvi.models.mixed.families import Structured
-from skvi.models.mixed.law import EffectsLaw, Moments
+from skvi.models.mixed.law import NOISE, EffectsLaw, Moments
 
 STEP = 1e-3  # relative, of differences in lambda and in s
 N_DRAWS = 4096  # of covariance matrices, for moments of their coordinates
@@ -115,8 +115,8 @@ class _Problem:
         self.priors = dict(model.priors)
         self.counts = [float(J) for J, _ in model.layout.factors]
         if q.noise is not None:
-            self.laws["noise"] = q.noise
-            self.priors["noise"] = model.noise_prior
+            self.laws[NOISE] = q.noise
+            self.priors[NOISE] = model.noise_prior
             self.counts.append(float(block.weight.sum()))
         self.precisions = [law.mean_precision for law in self.laws.values()]
         self.squares = model.squares(block, q.gaussian, self.precisions)
@@ -135,8 +135,9 @@ class _Problem:
     def _steps(self, matrices):
         """Yield (matrices moved up, moved down, step) for each element."""
         for f, a, b in self.elements:
-            S = matrices[f]
-            step = STEP * np.sqrt(S[a, a] * S[b, b])
+            # By what is left of the elements given the others, to stay inside the cone.
+            inverse = np.linalg.inv(matrices[f])
+            step = STEP / np.sqrt(inverse[a, a] * inverse[b, b])
             pair = []
             for sign in (1.0, -1.0):
                 moved = [matrix.copy() for matrix in matrices]
@@ -367,6 +368,6 @@ class _Average:
             corrected = law.with_spread(4.0 * np.mean(sds[logs] ** 2))
             shift = functions[logs] - 0.5 * corrected.log_variances
             components[name] = corrected.rescaled(np.exp(shift))
-        noise = components.pop("noise") if self.problem.q.noise is not None else None
+        noise = components.pop(NOISE) if self.problem.q.noise is not None else None
         means, precisions, shares, along = effects
         return EffectsLaw(means, precisions, components, noise, shares, along, moments)

@@ -1,16 +1,22 @@
 """Mixed effects with other likelihoods: Gaussian sites in place of rows."""
 
+from functools import partial
+
 import numpy as np
 
+from skvi.inference.acceleration import Anderson
 from skvi.inference.drivers import Damped
+from skvi.inference.engine import climb
 from skvi.models.base import Statistics
 from skvi.models.mixed.model import MixedModel
 from skvi.models.mixed.posterior import MixedPosterior, block_sums
 
 N_FIRST = 3  # updates of components for the first sites, which cost no pass
 MOST_COORDINATES = 1 << 18  # of sites that are extrapolated
-MOST_PASSES = 50  # of the rows, until sites have settled
-SETTLED = 1e-9  # posterior sds
+MOST_PASSES = 100  # of the rows, until sites have settled
+N_PLAIN = 2  # of these before the first extrapolation
+SETTLED = 1e-7  # posterior sds
+SETTLED_BOUND = 1e-6  # nats
 
 
 class SitedRows(MixedModel):
@@ -35,7 +41,9 @@ class SitedRows(MixedModel):
     def start(self, block, before=None):
         """The posterior to start from: another fit's after a step, or a cold one."""
         cold = self.cold(block, before)
-        if before is None or before.gaussian.precision.layout != self.layout:
+        if before is None or before.parts.keys() != self.parts.keys():
+            return cold
+        if before.gaussian.precision.layout != self.layout:
             return cold
         driver = Damped(self, [block])
         try:
@@ -91,17 +99,22 @@ class SitedRows(MixedModel):
 
     def effects(self, block, precisions, warm, family=None, settled=SETTLED):
         """q(theta), its sites settled, at known precisions of components."""
-        gaussian = warm
-        for _ in range(MOST_PASSES):
-            values = self._statistics(gaussian, block)
-            gram, linear = values["gram"], values["linear"]
-            before = gaussian
-            gaussian = (family or self.family).gaussian(
-                gram, linear, self.ridge, precisions
+        model = KnownComponents(self, precisions, family or self.family)
+        fit = climb(
+            model,
+            Damped(model, [block], trusting=True),
+            model.posterior(model._statistics(warm, block)),
+            max_iter=MOST_PASSES,
+            tol=SETTLED_BOUND,
+            distance_tol=settled,
+            accelerator=partial(Anderson, n_plain=N_PLAIN),
+        )
+        if not fit.converged:
+            raise np.linalg.LinAlgError(
+                "Random effects do not settle where variance components are moved: a "
+                "prior of smaller scale in sd_prior may help."
             )
-            if before.distance(gaussian) < settled:
-                break
-        return gaussian
+        return fit.posterior.gaussian
 
     def log_likelihood(self, block, gaussian, squares, precisions):
         """``E log p(y)``."""
@@ -122,3 +135,37 @@ class SitedRows(MixedModel):
 
     def expected_log_likelihood(self, values, q):
         return values["log_likelihood"]
+
+
+class KnownComponents(SitedRows):
+    """The same rows with known variance components: what their response needs."""
+
+    def __init__(self, model, precisions, family):
+        super().__init__(
+            model.likelihood,
+            model.layout,
+            model.parts,
+            model.ridge,
+            {},
+            None,
+            family,
+        )
+        self.known = precisions
+        self.log_dets = [-np.linalg.slogdet(each)[1] for each in precisions]
+        self.names = list(model.priors)
+
+    def posterior(self, values, components=None, noise=None, precisions=None):
+        return super().posterior(values, {}, precisions=self.known)
+
+    def absorb(self, q):
+        return {}
+
+    def precisions(self, components):
+        return self.known
+
+    def expected_log_prior(self, q):
+        sums = block_sums(q.gaussian.precision, len(self.known))
+        scatters = self.scatters(q.gaussian, sums, self.names)
+        return self.log_prior_of_effects(
+            q.gaussian, scatters, self.known, self.log_dets
+        )
