@@ -2337,8 +2337,8 @@ MIXED = Table(
             mixed_slope_in_units(1e9),
         ),
         (
-            "a slope of a column + 1e6",
-            GROUPED + [0, 0, 1e6, 0, 0],
+            "a slope of a column + 3",
+            GROUPED + [0, 0, 3, 0, 0],
             NUMBER,
             {"random_slopes": 2},
             nothing_more,

@@ -1793,3 +1793,96 @@ def test_a_refit_forgets_the_last_one():
     assert not hasattr(model, "noise_variance_")
     assert "noise_variance" not in model.sample_posterior(2, 0)
     assert len(model.variance_components_.names) == 0
+
+
+def test_slopes_far_from_zero_are_told():
+    frame, y = simulate("gaussian", 10, 6, sd=0.8, slope_sd=0.4)
+    far = frame.assign(x=2000.0 + frame["x"])
+    with pytest.warns(UserWarning, match="standard deviations from zero"):
+        fit("gaussian", far, y, random_slopes="x")
+
+
+def test_new_levels_of_counts_have_finite_predictions():
+    # E exp(S / 2) is infinite under laws of a variance with long tails
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(3), 6)
+    frame = pd.DataFrame({"x": rng.standard_normal(18), "group": group})
+    y = rng.poisson(np.exp(0.5 + rng.normal(0.0, 0.7, 3)[group])).astype(float)
+    new = pd.DataFrame({"x": [0.0, 1.0], "group": [98, 99]})
+    for covariance in ("variational", "linear_response"):
+        model = fit("poisson", frame, y, posterior_covariance=covariance)
+        mean, std = model.predict(new, return_std=True)
+        assert np.all(mean < 50.0) and np.all(np.isfinite(std))
+        quantiles = model.predict(new, quantiles=[0.05, 0.5, 0.95])
+        assert np.all(np.diff(quantiles, axis=1) > 0.0) and quantiles.max() < 200.0
+
+
+def test_slopes_do_not_widen_the_law_of_intercepts():
+    # where a slope is hardly determined, rows with x = 0 do not feel it
+    rng = np.random.default_rng(1)
+    group = np.repeat(np.arange(15), 6)
+    x = rng.standard_normal(90)
+    y = 1.0 + x + rng.standard_normal(15)[group] + 0.7 * rng.standard_normal(90)
+    frame = pd.DataFrame({"x": x, "group": group})
+    new = pd.DataFrame({"x": [0.0], "group": [99]})
+    widths = [
+        np.diff(
+            fit(
+                "gaussian",
+                frame,
+                y,
+                random_slopes=slopes,
+                posterior_covariance="linear_response",
+            ).predict_interval(new, 0.9)
+        ).item()
+        for slopes in (None, "x")
+    ]
+    assert widths[1] == pytest.approx(widths[0], rel=0.1)
+
+
+def test_linear_response_of_clusters_of_binary_rows_settles():
+    # undamped, the sites go to and fro here
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(30), 50)
+    eta = rng.normal(0.0, 4.0, 30)[group] + 0.5 * rng.standard_normal(1500)
+    y = eta + rng.logistic(size=1500) > 0.0
+    frame = pd.DataFrame({"group": group})
+    plain = VariationalMixedEffectsClassifier(groups="group").fit(frame, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wide = VariationalMixedEffectsClassifier(
+            groups="group", posterior_covariance="linear_response"
+        ).fit(frame, y)
+    a, b = (m.variance_components_.log_sd[0] for m in (wide, plain))
+    assert b < a < 2.0 * b
+    assert np.all(np.isfinite(wide.random_effects_["group"].sd))
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_times_are_levels_in_any_unit(missing):
+    times = pd.Series(pd.date_range("2020-01-01", periods=3, freq="MS")).repeat(8)
+    times = times.reset_index(drop=True)
+    y = np.repeat([0.0, 2.0, 4.0], 8) + np.tile(np.linspace(-0.3, 0.3, 8), 3)
+    if missing:
+        times[5] = pd.NaT
+    frame = pd.DataFrame({"t": times})
+    model = VariationalMixedEffectsRegressor(groups="t").fit(frame, y)
+    assert model.random_effects_["t"].mean[0, 0] < -1.0
+    other = pd.DataFrame({"t": times.astype("datetime64[s]")})
+    np.testing.assert_array_equal(model.predict(other), model.predict(frame))
+
+
+def test_factors_of_equal_names_are_refused():
+    frame = pd.DataFrame({"a:b": [1, 2] * 9, "a": [1, 2, 3] * 6, "b": [1, 1, 2] * 6})
+    y = np.arange(18.0)
+    for groups in (["a:b", ("a", "b")], [("a", "b"), ("b", "a")]):
+        with pytest.raises(ValueError, match="name"):
+            VariationalMixedEffectsRegressor(groups=groups).fit(frame, y)
+    # a column may be called what the noise is called
+    frame = frame.rename(columns={"a": "noise"})[["noise"]]
+    model = VariationalMixedEffectsRegressor(
+        groups="noise", posterior_covariance="linear_response"
+    ).fit(frame, y)
+    table = model.variance_components_
+    assert table.names == ["sd(noise: intercept)", "sd(noise)"]
+    assert table.mean[0] != table.mean[1]

@@ -3,11 +3,10 @@
 from html import escape
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 N_NODES = 40  # of correlations
-N_POINTS = 2000  # of a law that has no closed form
-MOST_SKEWNESS = 2.0
+TAILS = np.array([0.025, 0.975])
 EFFECTS_HEAD = ["group", "level", "effect", "mean", "sd", "shrinkage"]
 LONGEST = 60  # rows of a table that are printed
 
@@ -155,27 +154,36 @@ class VarianceComponents(_Table):
         self._rows = []
         self._set_columns()
 
-    def add_sds(self, names, moments, units):
-        """Standard deviations, by what is known of their logs."""
-        if moments.shape is not None:
-            laws = [moments.shape] * len(names)
-            read = _of_inverse_gamma
-        else:
-            laws, read = moments.log_skewness, _of_skewed_log
-        logs = moments.log_mean + np.log(units)
-        for name, mean, sd, law in zip(names, logs, moments.log_sd, laws):
-            self._add(name, *read(mean, sd, law), mean, sd)
+    def add(self, names, moments, units):
+        """Standard deviations and correlations of one component.
 
-    def add_correlation(self, name, angle_mean, angle_sd):
-        """A correlation, by the Gaussian law of its inverse hyperbolic tangent."""
-        nodes, weights = special.roots_hermitenorm(N_NODES)
-        values = np.tanh(angle_mean + angle_sd * nodes)
-        weights = weights / weights.sum()
-        mean = weights @ values
-        sd = np.sqrt(weights @ (values - mean) ** 2)
-        reach = special.ndtri(0.975) * angle_sd
-        ends = np.tanh([angle_mean - reach, angle_mean + reach])
-        self._add(name, mean, sd, *ends, np.nan, np.nan)
+        Parameters
+        ----------
+        names : list of str
+            Of the standard deviations, then of the correlations.
+        moments : Moments
+        units : array
+            Of the standard deviations.
+        """
+        q = len(moments.log_mean)
+        logs = moments.log_mean + np.log(units)
+        draws = None
+        if moments.draws is not None:
+            draws = moments.draws.copy()
+            draws[:, :q] = np.exp(draws[:, :q] + np.log(units))
+            draws[:, q:] = np.tanh(draws[:, q:])
+        for k, name in enumerate(names[:q]):
+            if draws is None:
+                numbers = _of_inverse_gamma(logs[k], moments.shape)
+            else:
+                numbers = _of_draws(draws[:, k])
+            self._add(name, *numbers, logs[k], moments.log_sd[k])
+        for k, name in enumerate(names[q:]):
+            if draws is None:
+                numbers = _of_angle(moments.angle_mean[k], moments.angle_sd[k])
+            else:
+                numbers = _of_draws(draws[:, q + k])
+            self._add(name, *numbers, np.nan, np.nan)
 
     def _add(self, name, *numbers):
         self.names.append(name)
@@ -193,7 +201,7 @@ class VarianceComponents(_Table):
         return head, rows
 
 
-def _of_inverse_gamma(log_mean, log_sd, shape):
+def _of_inverse_gamma(log_mean, shape):
     """Mean, sd and interval of the root of an inverse gamma variable."""
     root = np.exp(log_mean + 0.5 * special.psi(shape))  # of the rate
     mean = sd = np.inf
@@ -201,12 +209,17 @@ def _of_inverse_gamma(log_mean, log_sd, shape):
         mean = root * np.exp(special.gammaln(shape - 0.5) - special.gammaln(shape))
     if shape > 1.0:
         sd = np.sqrt(root**2 / (shape - 1.0) - mean**2)
-    return mean, sd, *(root / np.sqrt(special.gammaincinv(shape, [0.975, 0.025])))
+    return mean, sd, *(root / np.sqrt(special.gammaincinv(shape, TAILS[::-1])))
 
 
-def _of_skewed_log(log_mean, log_sd, skewness):
-    """The same where the log has these moments: a gamma law of either sign."""
-    law = stats.pearson3(np.clip(skewness, -MOST_SKEWNESS, MOST_SKEWNESS))
-    values = np.exp(log_mean + log_sd * law.ppf((np.arange(N_POINTS) + 0.5) / N_POINTS))
-    ends = np.exp(log_mean + log_sd * law.ppf([0.025, 0.975]))
-    return values.mean(), values.std(), *ends
+def _of_angle(mean, sd):
+    """The same of a correlation, by the Gaussian law of its inverse tangent."""
+    nodes, weights = special.roots_hermitenorm(N_NODES)
+    values, weights = np.tanh(mean + sd * nodes), weights / weights.sum()
+    average = weights @ values
+    spread = np.sqrt(weights @ (values - average) ** 2)
+    return average, spread, *np.tanh(mean + sd * special.ndtri(TAILS))
+
+
+def _of_draws(values):
+    return values.mean(), values.std(), *np.quantile(values, TAILS)

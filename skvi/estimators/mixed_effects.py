@@ -298,7 +298,7 @@ class MixedEffectsModel(MixedSummaryMixin, VariationalEstimator):
                 "the column as given. Centre these columns, or no prior of intercepts "
                 "and slopes will suit.",
                 UserWarning,
-                stacklevel=6,  # the caller of fit, past its decorators
+                stacklevel=7,  # the caller of fit, past its decorators
             )
 
     def _name_of(self, feature, kept):

@@ -51,18 +51,12 @@ class MixedSummaryMixin(LinearSummaryMixin):
         table = VarianceComponents()
         for name, slope_names in zip(factors.names, factors.slope_names):
             effects = ["intercept", *slope_names]
-            moments = law.moments(name)
-            table.add_sds(
-                [f"sd({name}: {effect})" for effect in effects],
-                moments,
-                self._fitted_effect_scale[name],
-            )
             pairs = zip(*np.triu_indices(len(effects), 1))
-            for (a, b), mean, sd in zip(pairs, moments.angle_mean, moments.angle_sd):
-                title = f"corr({name}: {effects[a]}, {effects[b]})"
-                table.add_correlation(title, mean, sd)
+            names = [f"sd({name}: {effect})" for effect in effects]
+            names += [f"corr({name}: {effects[a]}, {effects[b]})" for a, b in pairs]
+            table.add(names, law.moments(name), self._fitted_effect_scale[name])
         if law.noise is not None:
-            table.add_sds(["sd(noise)"], law.moments(NOISE), self._fitted_units.scale)
+            table.add(["sd(noise)"], law.moments(NOISE), self._fitted_units.scale)
         return table
 
     def _laws(self, rows, level=1.0, noise=False):

@@ -4,12 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skvi.inference.quadrature import random_rule
-
 N_DRAWS = 4096  # of correlations
 NOISE = None  # for a name: factors may have any str
 REACH, N_NODES = 2.6, 14  # of laws of log variances, in sds
-N_POINTS = 256  # of covariance matrices
+TAIL = 0.005  # of laws of log variances that is left out
 
 
 class Moments(NamedTuple):
@@ -23,8 +21,8 @@ class Moments(NamedTuple):
         Of the inverse hyperbolic tangents of correlations, those of the upper triangle.
     shape : float or None
         Of the inverse gamma laws of variances, if these are what variances have.
-    log_skewness : array of shape (q,) or None
-        Of the logs of standard deviations, where they are known by moments.
+    draws : array of shape (k, q + q (q - 1) / 2) or None
+        Draws of the logs and of the inverse tangents, where there is no such law.
     """
 
     log_mean: np.ndarray
@@ -32,7 +30,7 @@ class Moments(NamedTuple):
     angle_mean: np.ndarray
     angle_sd: np.ndarray
     shape: float | None = None
-    log_skewness: np.ndarray | None = None
+    draws: np.ndarray | None = None
 
 
 class EffectsLaw:
@@ -136,7 +134,7 @@ class EffectsLaw:
         mean = variance = np.zeros(len(rows.X))
         for name, term in rows.new.items():
             law = self.components[name]
-            if law.dim == 1 or self._moments is None:
+            if self._moments is None:
                 # The variance is inverse gamma, of whatever combination of effects.
                 square = np.einsum("na,ab,nb->n", term, law.scale, term)
                 each, spread = _log_normal_moments(square, law)
@@ -148,9 +146,9 @@ class EffectsLaw:
 
     def _points(self, name):
         """Covariance matrices that stand for the law of one, (k, q, q)."""
-        law, moments = self.components[name], self._moments[name]
-        z, _ = random_rule(N_POINTS, law.dim)
-        logs = moments.log_mean + moments.log_sd * np.clip(z, -REACH, REACH)
+        law = self.components[name]
+        logs = self._moments[name].draws[:, : law.dim]
+        logs = np.clip(logs, *np.quantile(logs, [TAIL, 1.0 - TAIL], axis=0))
         sds, roots = np.exp(logs), np.sqrt(np.diag(law.scale))
         correlations = law.scale / np.outer(roots, roots)
         return correlations * sds[:, :, None] * sds[:, None, :]
@@ -164,7 +162,7 @@ class EffectsLaw:
         out = np.zeros((len(rows.X), len(rows.X)))
         for name, term in rows.new.items():
             law, ids = self.components[name], rows.new_ids[name]
-            if law.dim == 1 or self._moments is None:
+            if self._moments is None:
                 center = law.scale * _log_normal_moments(1.0, law)[0]
             else:
                 center = self._points(name).mean(axis=0)

@@ -43,13 +43,14 @@ takes four more points for every pair of axes.
 from typing import NamedTuple
 
 import numpy as np
-from scipy import linalg
+from scipy import linalg, special
 
 from skvi.distributions import Gaussian
 from skvi.models.mixed.families import Structured
 from skvi.models.mixed.law import NOISE, EffectsLaw, Moments
 
 STEP = 1e-3  # relative, of differences in lambda and in s
+N_SUMS = 1024  # draws of functions of theta, sums over axes
 N_DRAWS = 4096  # of covariance matrices, for moments of their coordinates
 DEEP = 7.0  # nats
 SPACING = 0.5  # of nodes z = sinh(k spacing), in sds of an axis
@@ -243,6 +244,15 @@ class _Axis(NamedTuple):
         mean = self.weights @ self.z
         return mean, self.weights @ (self.z - mean) ** 2
 
+    def sample(self, values, rng):
+        """Stratified draws of functions whose values at the nodes are the rows."""
+        order = np.argsort(self.z)
+        z, weights = self.z[order], self.weights[order]
+        below = special.ndtri(np.cumsum(weights) - 0.5 * weights)
+        u = special.ndtri((rng.permutation(N_SUMS) + 0.5) / N_SUMS)
+        at = np.interp(u, below, z)
+        return np.stack([np.interp(at, z, column[order]) for column in values.T], 1)
+
     def shifted(self, shift):
         """The weights with the mean moved, by an exponential tilt to first order."""
         mean, variance = self.moments()
@@ -329,9 +339,11 @@ class _Average:
             shifts = self._shifts(axes, start)
             axes = [axis.shifted(shift) for axis, shift in zip(axes, shifts)]
         means, functions = start.gaussian.mean.copy(), start.functions.copy()
-        variance, third = np.zeros_like(functions), np.zeros_like(functions)
+        variance, draws = np.zeros_like(functions), np.tile(functions, (N_SUMS, 1))
+        rng = np.random.default_rng(0)
         precisions, shares, along = [start.gaussian.precision], [1.0], []
-        for _, points, weights in axes:
+        for axis in axes:
+            points, weights = axis.points, axis.weights
             stack = np.stack([point.gaussian.mean for point in points])
             average = weights @ stack
             means += average - start.gaussian.mean
@@ -340,7 +352,7 @@ class _Average:
             average = weights @ values
             functions += average - start.functions
             variance += weights @ (values - average) ** 2
-            third += weights @ (values - average) ** 3
+            draws += axis.sample(values, rng) - start.functions
             shares[0] += weights[0] - 1.0
             kept = weights > LEAST_SHARE
             kept[0] = False
@@ -350,9 +362,12 @@ class _Average:
                 precisions.append(points[k].gaussian.precision)
                 shares.append(scale * weights[k])
         effects = means, precisions, shares, np.concatenate(along, axis=1)
-        return self._law(effects, functions, np.sqrt(variance), third)
+        # Drawn between nodes they spread by a little more than the nodes do.
+        sds = np.sqrt(variance)
+        draws = functions + (draws - draws.mean(axis=0)) * (sds / draws.std(axis=0))
+        return self._law(effects, functions, sds, draws)
 
-    def _law(self, effects, functions, sds, third):
+    def _law(self, effects, functions, sds, draws):
         components, moments, at = {}, {}, 0
         for name, law in self.problem.laws.items():
             logs = slice(at, at + law.dim)
@@ -363,7 +378,7 @@ class _Average:
                 sds[logs],
                 functions[angles],
                 sds[angles],
-                log_skewness=third[logs] / sds[logs] ** 3,
+                draws=draws[:, logs.start : angles.stop],
             )
             corrected = law.with_spread(4.0 * np.mean(sds[logs] ** 2))
             shift = functions[logs] - 0.5 * corrected.log_variances
