@@ -152,17 +152,26 @@ class ArrowPrecision(VarianceSum):
                     )
         return 0.5 * (out + np.swapaxes(out, -1, -2))
 
+    @cached_property
+    def _root_blocks(self):
+        """Blocks of the root's covariance: common weights, levels of each factor."""
+        p, C = self.layout.width, self.root.covariance()
+        ats = [self.layout.positions(f) for f in range(1, len(self.layout.factors))]
+        levels = [C[at[:, :, None], at[:, None, :]] for at in ats]
+        return [C[:p, :p].copy(), *levels]
+
     def blocks(self, factor):
         """Covariances of the effects of each level, (J, q, q)."""
-        if factor == 0:
-            return self._first_blocks
-        at = self.layout.positions(factor)
-        return self.root.covariance()[at[:, :, None], at[:, None, :]]
+        return self._first_blocks if factor == 0 else self._root_blocks[factor]
 
     def common_covariance(self):
         """Covariance of the common weights, (p, p)."""
-        p = self.layout.width
-        return self.root.covariance()[:p, :p]
+        return self._root_blocks[0]
+
+    def let_go(self):
+        """Forget what is large and can be computed again."""
+        self.__dict__.pop("_whole", None)
+        self.root.let_go()
 
     def variances(self):
         first = np.diagonal(self._first_blocks, axis1=-2, axis2=-1)
@@ -242,7 +251,7 @@ class ArrowPrecision(VarianceSum):
 
     def __getstate__(self):
         # Rebuilt when asked for.
-        dropped = "_whole", "_first_blocks"
+        dropped = "_whole", "_first_blocks", "_root_blocks"
         state = {k: v for k, v in self.__dict__.items() if k not in dropped}
         if self.links is not None:  # plain arrays
             links = self.links

@@ -159,6 +159,10 @@ class DensePrecision(VarianceSum):
             self._inverse_root, _ = linalg.lapack.dtrtri(self.factor, lower=True)
         return self._inverse_root
 
+    def let_go(self):
+        """Forget what can be computed again; the matrix itself is not asked for."""
+        self.matrix = self._covariance = self._inverse_root = None
+
     def __getstate__(self):
         # Rebuilt when asked for.
         return {**self.__dict__, "_covariance": None, "_inverse_root": None}

@@ -224,6 +224,8 @@ class _Problem:
         gaussian = self.model.effects(self.block, precisions, near, Structured, SETTLED)
         squares = self.model.squares(self.block, gaussian, precisions)
         density += self.model.evidence(self.block, gaussian, squares, precisions)
+        if self.model.layout.n_root > MANY:  # many points are held at a time
+            gaussian.precision.let_go()
         return _Point(gaussian, np.concatenate(functions), density)
 
 
