@@ -1886,3 +1886,64 @@ def test_factors_of_equal_names_are_refused():
     table = model.variance_components_
     assert table.names == ["sd(noise: intercept)", "sd(noise)"]
     assert table.mean[0] != table.mean[1]
+
+
+def test_linear_response_of_levels_of_few_zeros_and_ones():
+    # a Gaussian q understates how much such levels differ: beside quadrature over all,
+    # the sd's log on a grid, the weights by Laplace's method at each
+    rng = np.random.default_rng(3)
+    n_levels, n = 120, 480
+    group = np.repeat(np.arange(n_levels), 4)
+    x = rng.standard_normal(n)
+    eta = 0.5 * x + rng.normal(0.0, 2.5, n_levels)[group]
+    y = (rng.logistic(size=n) + eta > 0.0).astype(int)
+    frame = pd.DataFrame({"x": x, "group": group})
+    model = VariationalMixedEffectsClassifier(
+        groups="group", posterior_covariance="linear_response"
+    ).fit(frame, y)
+    z = (x - x.mean()) / x.std()
+    design = np.column_stack([z, np.ones(n)])
+    nodes, shares = special.roots_hermitenorm(120)
+    shares = np.log(shares / shares.sum())
+    sign = 2.0 * y - 1.0
+
+    def minus_log_density(w, log_sd):
+        eta = (design @ w)[:, None] + np.exp(log_sd) * nodes
+        rows = special.log_expit(sign[:, None] * eta)
+        levels = rows.reshape(n_levels, 4, -1).sum(axis=1) + shares
+        prior = stats.norm.logpdf(w, 0.0, [2.5, 5.0]).sum()
+        return -special.logsumexp(levels, axis=1).sum() - prior
+
+    grid = np.linspace(0.2, 1.8, 33)
+    logs, tops, covariances, w = [], [], [], np.zeros(2)
+    for log_sd in grid:
+        found = optimize.minimize(minus_log_density, w, (log_sd,), tol=1e-8)
+        w, h = found.x, 1e-3
+        H = np.empty((2, 2))
+        for a in range(2):
+            for b in range(2):
+                e = np.eye(2) * h
+                values = [
+                    minus_log_density(w + s * e[a] + t * e[b], log_sd)
+                    for s, t in ((1, 1), (1, -1), (-1, 1), (-1, -1))
+                ]
+                H[a, b] = (values[0] - values[1] - values[2] + values[3]) / (4 * h * h)
+        prior = stats.t.logpdf(np.exp(log_sd), 3.0) + log_sd
+        logs.append(-found.fun - 0.5 * np.linalg.slogdet(H)[1] + prior)
+        tops.append(w)
+        covariances.append(np.linalg.inv(H))
+    share = np.exp(np.array(logs) - max(logs))
+    share /= share.sum()
+    mean = share @ grid
+    sd = np.sqrt(share @ (grid - mean) ** 2)
+    table = model.variance_components_
+    assert table.log_mean[0] == pytest.approx(mean, abs=0.1 * sd)
+    assert table.log_sd[0] == pytest.approx(sd, rel=0.05)
+    tops, covariances = np.array(tops), np.array(covariances)
+    top = share @ tops
+    variance = share @ (covariances[:, 0, 0] + (tops[:, 0] - top[0]) ** 2)
+    assert model.coef_std_[0, 0] * x.std() == pytest.approx(np.sqrt(variance), rel=0.03)
+    gap = model.coef_[0, 0] * x.std() - top[0]
+    assert abs(gap) < 0.2 * np.sqrt(variance)
+    plain = VariationalMixedEffectsClassifier(groups="group").fit(frame, y)
+    assert plain.variance_components_.log_mean[0] < mean - 0.5 * sd

@@ -75,6 +75,17 @@ class ArrowPrecision(VarianceSum):
             self.links = sparse.csr_array(lower @ each)  # G's sparse columns
         self.root = DensePrecision(root)
 
+    @classmethod
+    def of_parts(cls, layout, inverse, gain, root):
+        """From D^-1, (J, q, q), G, (J, q, p), and S: of one factor."""
+        self = object.__new__(cls)
+        self.layout, self.dim = layout, layout.dim
+        self.inverse = inverse
+        self.factor = np.swapaxes(np.linalg.cholesky(inverse), -1, -2)
+        self.gain, self.links = gain, None
+        self.root = DensePrecision(root)
+        return self
+
     def _blockwise(self, blocks):
         n, q = len(blocks), blocks.shape[-1]
         if q == 1:
