@@ -208,7 +208,8 @@ class VariationalMixedEffectsClassifier(ClassifierMixin, MixedEffectsModel):
     -----
     q is one Gaussian over weights and random effects (structured), times an inverse
     Wishart law for each covariance. With few rows a level and a large standard
-    deviation among levels it understates that (see the user guide).
+    deviation among levels it understates that; linear response, which integrates the
+    levels of a single factor with one or two effects by quadrature, corrects it.
 
     References
     ----------

@@ -240,7 +240,9 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
     rows are the EM steps of restricted maximum likelihood.
 
     Binary or nearly binary rows with few rows a level and a large standard deviation
-    among levels are where Gaussian approximations do worst: they understate it.
+    among levels are where Gaussian approximations do worst: they understate it. Linear
+    response, which integrates the levels of a single factor with one or two effects by
+    quadrature, corrects that.
 
     References
     ----------
