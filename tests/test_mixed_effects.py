@@ -1947,3 +1947,15 @@ def test_linear_response_of_levels_of_few_zeros_and_ones():
     assert abs(gap) < 0.2 * np.sqrt(variance)
     plain = VariationalMixedEffectsClassifier(groups="group").fit(frame, y)
     assert plain.variance_components_.log_mean[0] < mean - 0.5 * sd
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "poisson"])
+def test_effects_alone(kind):
+    # no feature and no intercept: only levels
+    frame, y = simulate(kind, 10, 6, sd=0.8)
+    only = frame[["group"]]
+    for covariance in ("variational", "linear_response"):
+        model = fit(kind, only, y, fit_intercept=False, posterior_covariance=covariance)
+        assert model.coef_.shape == (0,) and model.intercept_ == 0.0
+        assert np.all(np.isfinite(model.random_effects_["group"].sd))
+        assert np.all(model.predict(only, return_std=True)[1] > 0.0)

@@ -85,6 +85,8 @@ class LevelQuadrature:
         q = model.layout.first[1]
         if not one or q not in NODES or model.noise_prior is not None:
             return None
+        if model.layout.width == 0:  # no weight to be at the top of
+            return None
         if len(block.rows.X) * NODES[q] ** q > MOST_CELLS:
             return None
         return cls(model, block)

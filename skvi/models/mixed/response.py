@@ -63,6 +63,7 @@ SPACING_OF_MANY, MANY = 0.8, 500  # where a solve has a dense matrix of that ord
 MOST_NODES = 24  # to one side
 STEPS = 0.3, 2.0  # of variances, at whose roots third derivatives are looked at
 MOST_SHIFT = 1.0  # of the mean along an axis, in sds
+MOST_TILT = 20.0  # nats, of a node for that
 SETTLED = 1e-4  # posterior sds of the effects at a node
 LEAST_SHARE = 1e-5  # of a node that is kept
 NO_RESPONSE = (
@@ -275,7 +276,8 @@ class _Axis(NamedTuple):
     def shifted(self, shift):
         """The weights with the mean moved, by an exponential tilt to first order."""
         mean, variance = self.moments()
-        weights = self.weights * np.exp(shift / variance * (self.z - mean))
+        tilt = np.clip(shift / variance * (self.z - mean), -MOST_TILT, MOST_TILT)
+        weights = self.weights * np.exp(tilt)
         return self._replace(weights=weights / weights.sum())
 
 
