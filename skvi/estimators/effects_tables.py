@@ -1,5 +1,6 @@
 """Tables of random effects and of variance components."""
 
+from abc import ABC, abstractmethod
 from html import escape
 
 import numpy as np
@@ -11,13 +12,14 @@ EFFECTS_HEAD = ["group", "level", "effect", "mean", "sd", "shrinkage"]
 LONGEST = 60  # rows of a table that are printed
 
 
-class _Table:
+class _Table(ABC):
     """Rows of cells that print as text and, in notebooks, as HTML."""
 
     _title = ""
 
+    @abstractmethod
     def _cells(self):
-        raise NotImplementedError
+        """(head, rows) of the table, names in the first columns."""
 
     def _printed(self):
         head, rows = self._cells()
