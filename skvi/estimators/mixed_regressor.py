@@ -445,10 +445,10 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
     def predict(
         self,
         X,
-        include_random=True,
         return_std=False,
         return_cov=False,
         quantiles=None,
+        include_random=True,
     ):
         """Predict y with its uncertainty, noise included.
 
@@ -460,10 +460,6 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
         X : array-like of shape (n_samples, n_columns)
             Rows to predict, with the columns that have a role.
 
-        include_random : bool, default=True
-            Whether to use the effects of levels that were seen. If not, every level
-            counts as a new one: predictions for the population of groups.
-
         return_std : bool, default=False
             Also return the standard deviation of a new y.
 
@@ -472,6 +468,10 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
 
         quantiles : array-like of shape (n_quantiles,) or float, default=None
             Return these quantiles of a new y in place of its mean.
+
+        include_random : bool, default=True
+            Whether to use the effects of levels that were seen. If not, every level
+            counts as a new one: predictions for the population of groups.
 
         Returns
         -------
