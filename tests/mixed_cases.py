@@ -832,6 +832,8 @@ def _both(name, make, structure, params, of_data, family):
     n_groups, groups, slopes = STRUCTURES[structure]
     data = rows_of_groups(family, n_groups=n_groups, **of_data)
     params = {"groups": groups, "random_slopes": slopes, **data.roles, **params}
+    if slopes is None:  # nothing to be correlated
+        params.pop("correlation_concentration", None)
     kind = params.get("sd_prior", ("default",))
     prior = "each" if isinstance(kind, dict) else kind[0].replace("_", "")
     if not params.get("fit_intercept", True):

@@ -1959,3 +1959,18 @@ def test_effects_alone(kind):
         assert model.coef_.shape == (0,) and model.intercept_ == 0.0
         assert np.all(np.isfinite(model.random_effects_["group"].sd))
         assert np.all(model.predict(only, return_std=True)[1] > 0.0)
+
+
+def test_a_prior_of_correlations_that_nothing_reads_is_refused():
+    frame, y = simulate("gaussian", 8, 5, slope_sd=0.4)
+    wishart = {"sd_prior": ("inverse_wishart", 1.0, 3.0), "random_slopes": "x"}
+    for params in ({}, wishart):
+        with pytest.raises(ValueError, match="correlation_concentration"):
+            fit("gaussian", frame, y, correlation_concentration=2.0, **params)
+
+
+def test_the_mean_of_the_level_of_successes():
+    frame, y = simulate("binomial", 8, 5)
+    model = fit("binomial", frame, y, intercept_mean=1.0, intercept_precision=1e6)
+    level = model.intercept_ + model.coef_ @ model.X_offset_
+    assert level == pytest.approx(1.0, abs=0.01) and model.intercept_mean_ == 1.0

@@ -74,8 +74,8 @@ class VariationalMixedEffectsClassifier(ClassifierMixin, MixedEffectsModel):
 
     correlation_concentration : float, default=1.0
         The concentration of the LKJ prior of correlations of intercepts and slopes:
-        1 is uniform, more draws them to zero. Not for "inverse_wishart", which has its
-        own.
+        1 is uniform, more draws them to zero. An error where nothing reads it: without
+        `random_slopes`, or with "inverse_wishart", which has its own.
 
     weight_precision : float or array-like of shape (n_features,), default=None
         Prior precision of the standardised columns' weights; None is 0.16, a

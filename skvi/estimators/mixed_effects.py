@@ -37,6 +37,7 @@ from skvi.models.mixed import (
     Block,
     EffectsLaw,
     GaussianRows,
+    ScalePrior,
     SitedRows,
     linear_response,
     parts_of,
@@ -153,8 +154,6 @@ class MixedEffectsModel(MixedSummaryMixin, VariationalEstimator):
         return Rows(features, groups, offset, trials, split.kept), y
 
     def _weights(self, sample_weight, rows):
-        if sample_weight is None:
-            return np.ones(rows.shape[0])
         return check_sample_weight(
             sample_weight, rows.features, dtype=np.float64, ensure_non_negative=True
         )
@@ -329,6 +328,16 @@ class MixedEffectsModel(MixedSummaryMixin, VariationalEstimator):
             )
             for name, (_, n_effects) in zip(names, sizes)
         }
+        concentration = self.correlation_concentration
+        if concentration != 1.0 and not any(
+            isinstance(prior, ScalePrior) and prior.dim > 1
+            for prior, _ in resolved.values()
+        ):
+            raise ValueError(
+                f"correlation_concentration={concentration!r} means nothing without "
+                "random_slopes whose sd_prior is half-normal, half-t or half-Cauchy: "
+                "leave it 1."
+            )
         noise, spec = None, None
         if self._has_noise:
             noise, spec = variance_prior(

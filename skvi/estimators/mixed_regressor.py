@@ -85,8 +85,8 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
 
     correlation_concentration : float, default=1.0
         The concentration of the LKJ prior of correlations of intercepts and slopes:
-        1 is uniform, more draws them to zero. Not for "inverse_wishart", which has its
-        own.
+        1 is uniform, more draws them to zero. An error where nothing reads it: without
+        `random_slopes`, or with "inverse_wishart", which has its own.
 
     noise_sd_prior : tuple, default=None
         The same for the standard deviation of Gaussian noise, with one scale. None is
@@ -430,10 +430,7 @@ class VariationalMixedEffectsRegressor(PredictiveRegressorMixin, MixedEffectsMod
 
     def _units(self, y, weight, offset):
         totals = TOTALS[self.family].of(y, weight, offset)
-        units = totals.units(self.intercept_mean, self.fit_intercept)
-        if self.family == "binomial" and self.intercept_mean is not None:
-            units = type(units)(float(self.intercept_mean))
-        return units
+        return totals.units(self.intercept_mean, self.fit_intercept)
 
     def _response(self, y, rows):
         if self.family != "binomial":

@@ -115,7 +115,7 @@ class RobustTotals:
 
 @dataclass(frozen=True)
 class ClassTotals:
-    """Classes have no units."""
+    """Classes, and successes of trials, have no units."""
 
     @classmethod
     def of(cls, y, weight, offset):
@@ -125,7 +125,7 @@ class ClassTotals:
         return self
 
     def units(self, centre, centred):
-        return Units()
+        return Units(0.0 if centre is None else float(centre))
 
 
 def _median(y, weight):

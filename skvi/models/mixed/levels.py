@@ -39,7 +39,8 @@ from skvi.distributions.gaussian import LOG_2PI
 from skvi.linalg import ArrowPrecision
 
 NODES = {1: 25, 2: 15}  # in each dimension, by number of effects
-MOST_CELLS = 1 << 22  # rows by nodes
+MOST_CELLS = 1 << 21  # rows by nodes
+MOST_SCORES = 1 << 24  # levels by nodes by common weights
 MOST_STEPS = 50
 SETTLED = 1e-6  # posterior sds of the common weights
 
@@ -87,7 +88,10 @@ class LevelQuadrature:
             return None
         if model.layout.width == 0:  # no weight to be at the top of
             return None
-        if len(block.rows.X) * NODES[q] ** q > MOST_CELLS:
+        n_nodes = NODES[q] ** q
+        if len(block.rows.X) * n_nodes > MOST_CELLS:
+            return None
+        if model.layout.first[0] * n_nodes * model.layout.width > MOST_SCORES:
             return None
         return cls(model, block)
 

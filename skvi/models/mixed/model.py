@@ -107,14 +107,12 @@ class MixedModel(Model):
 
     def absorb(self, q):
         """q(S_f) of every factor, given the effects."""
+        scatters = self.scatters(q.gaussian, q.block_sums)
         return {
-            name: prior.absorb(
-                self.layout.factors[f][0],
-                q.scatter(f, name),
-                q.components[name],
-                N_STEPS,
+            name: prior.absorb(n_levels, scatter, q.components[name], N_STEPS)
+            for (name, prior), (n_levels, _), scatter in zip(
+                self.priors.items(), self.layout.factors, scatters
             )
-            for f, (name, prior) in enumerate(self.priors.items())
         }
 
     @staticmethod
@@ -131,10 +129,10 @@ class MixedModel(Model):
                 out[name] = before[name]
         return out
 
-    def scatters(self, gaussian, sums, names=None):
+    def scatters(self, gaussian, sums):
         """``sum_g E u_g u_g'`` by factor, from the sums of the covariances."""
         out = []
-        for name, each in zip(names or self.priors, sums):
+        for name, each in zip(self.priors, sums):
             means = gaussian.mean[self.parts[f"effects_{name}"]]
             out.append(means.T @ means + each)
         return out

@@ -43,11 +43,6 @@ class MixedPosterior(Product):
         """Sums over levels of the covariances of their effects, by factor."""
         return block_sums(self.gaussian.precision, len(self.components))
 
-    def scatter(self, factor, name):
-        """``sum_g E u_g u_g'`` of a factor."""
-        means = self.gaussian.mean[self.parts[f"effects_{name}"]]
-        return means.T @ means + self.block_sums[factor]
-
     def without_sites(self):
         """The same, to keep: sites are as large as the precision."""
         return MixedPosterior(self.gaussian, self.parts, self.components, self.noise)

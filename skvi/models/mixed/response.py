@@ -414,4 +414,18 @@ class _Average:
             components[name] = corrected.rescaled(np.exp(shift))
         noise = components.pop(NOISE) if self.problem.q.noise is not None else None
         means, precisions, shares, along = effects
-        return EffectsLaw(means, precisions, components, noise, shares, along, moments)
+        law = EffectsLaw(means, precisions, components, noise, shares, along, moments)
+        self._check(law)
+        return law
+
+    def _check(self, law):
+        """That the averages, whose middle may count less than nothing, are laws."""
+        good = np.all(np.isfinite(law.mean))
+        common = law.common_covariance()
+        good = good and np.all(np.linalg.eigvalsh(common) > 0.0)
+        model = self.problem.model
+        for f, name in enumerate(model.priors):
+            at = model.parts[f"effects_{name}"]
+            good = good and np.all(law.effect_variances(f, at) > 0.0)
+        if not good:
+            raise ValueError(NO_RESPONSE)

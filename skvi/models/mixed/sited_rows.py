@@ -146,13 +146,12 @@ class KnownComponents(SitedRows):
             model.layout,
             model.parts,
             model.ridge,
-            {},
+            model.priors,
             None,
             family,
         )
         self.known = precisions
         self.log_dets = [-np.linalg.slogdet(each)[1] for each in precisions]
-        self.names = list(model.priors)
 
     def posterior(self, values, components=None, noise=None, precisions=None):
         return super().posterior(values, {}, precisions=self.known)
@@ -165,7 +164,7 @@ class KnownComponents(SitedRows):
 
     def expected_log_prior(self, q):
         sums = block_sums(q.gaussian.precision, len(self.known))
-        scatters = self.scatters(q.gaussian, sums, self.names)
+        scatters = self.scatters(q.gaussian, sums)
         return self.log_prior_of_effects(
             q.gaussian, scatters, self.known, self.log_dets
         )
